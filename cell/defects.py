@@ -1,0 +1,191 @@
+"""Backgrounds, seeds, candidates and the decisions of people about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from cell.base import Record
+from cell.frames import Stack
+from cell.recipes import Name, Rect
+
+#: (H, W) uint8: 0 is good, i + 1 is the recipe's defect class i.
+LabelMap = NDArray[np.uint8]
+#: (H, W) bool.
+Mask = NDArray[np.bool_]
+
+
+class Split(StrEnum):
+    """What a real part may be used for; set per physical part before anything is learned."""
+
+    LEARN = "learn"
+    HELD_OUT = "held-out"
+
+
+class ImageRef(Record):
+    """A picture in the store: a path relative to the store's root and the digest of its pixels."""
+
+    path: str
+    digest: str
+
+
+class Background(Record):
+    """A good part's frame set, chosen by harvest; candidates are made on it and good training parts come from it."""
+
+    background_id: Name
+    recipe_id: Name
+    part_id: str
+    lot: str = ""
+    image: ImageRef
+    split: Split
+    quality: dict[str, float] = Field(default_factory=dict)  # sharpness, clipped share, distance to the others
+    taken_at: datetime
+
+
+class SeedState(StrEnum):
+    """A proposal becomes a seed when a person confirms class and mask."""
+
+    PROPOSED = "proposed"
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
+
+
+class Seed(Record):
+    """A real defect: frame set, mask, class. Only a confirmed seed is learned from or measured against."""
+
+    seed_id: Name
+    recipe_id: Name
+    part_id: str
+    lot: str = ""
+    defect_class: Name
+    image: ImageRef
+    mask: ImageRef  # label image (H, W) uint8, nonzero inside the defect
+    box: Rect
+    state: SeedState
+    split: Split
+    confirmed_by: str = ""
+    taken_at: datetime
+
+
+class GeneratorParameters(Record):
+    """What was asked for one candidate. Every number that shaped it stands here."""
+
+    arm: Name  # diffusion, procedural, copypaste, vae, gan
+    defect_class: Name
+    severity: float = Field(gt=0)  # d-prime: root of the summed squared residual in units of the noise sigma
+    center_x: float
+    center_y: float
+    orientation_deg: float = Field(ge=-180, le=180)
+    size_px: float = Field(gt=0)  # square root of the support's area
+    morphology: dict[str, float] = Field(default_factory=dict)
+    random_seed: int = Field(ge=0)
+
+
+class Provenance(Record):
+    """Where a candidate comes from, complete enough to make it again."""
+
+    background_id: Name
+    seed_ids: tuple[Name, ...]
+    base_digest: str
+    adapter_digest: str
+    calibration_digest: str
+    parameters: GeneratorParameters
+    generator_version: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """A candidate before the store has it: pixels, label and all that is said about it.
+
+    `stack` (K, H, W) has the background's dtype and equals it bit for bit where `support` is False; `mask` is what
+    was really changed (above 2 sigma of the noise), always inside `support`. `severity` is measured on the result,
+    `scores` are the plausibility figures (visibility, nearest_seed, seam, ...) by which review puts doubtful ones
+    first.
+    """
+
+    stack: Stack
+    mask: Mask
+    support: Mask
+    defect_class: str
+    severity: float
+    scores: dict[str, float]
+    provenance: Provenance
+    planted_bad: bool = False
+
+
+class CandidateState(StrEnum):
+    """Where a candidate stands in review; derived from the append-only decisions, never set by hand."""
+
+    WAITING = "waiting"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+class Candidate(Record):
+    """A synthetic defect on a real background, waiting for or past its review."""
+
+    candidate_id: Name
+    job_id: Name
+    recipe_id: Name
+    defect_class: Name
+    image: ImageRef
+    mask: ImageRef
+    box: Rect
+    severity: float
+    scores: dict[str, float]
+    provenance: Provenance
+    #: Known-bad candidates hidden among the others test the reviewer; they can never enter a training set.
+    planted_bad: bool = False
+    created_at: datetime
+
+
+class ReviewVerb(StrEnum):
+    """The two decisions."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+
+
+class ReviewDecision(Record):
+    """Who decided what, when and why about which pixels. Append-only and chained: each row seals the one before."""
+
+    sequence: int = Field(ge=1)
+    candidate_id: Name
+    image_digest: str
+    verb: ReviewVerb
+    reviewer: str = Field(min_length=1)
+    is_person: bool
+    reason: str = ""
+    displayed_at: datetime
+    decided_at: datetime
+    seal: str = ""  # HMAC-SHA-256 over the previous seal and this record, by the store's key
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ReviewDecision:
+        if self.decided_at < self.displayed_at:
+            raise ValueError("a decision can't be older than the display of its candidate")
+        if self.verb is ReviewVerb.REJECT and not self.reason:
+            raise ValueError("a rejection needs a reason")
+        return self
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One image for training or evaluation, in memory.
+
+    `stack` (K, H, W) uint8 or uint16 DN; `labels` (H, W) uint8; `group` is the physical part, so that no split ever
+    puts one part on two sides; `weight` is the share in the sampler.
+    """
+
+    stack: Stack
+    labels: LabelMap
+    group: str
+    synthetic: bool = False
+    weight: float = 1.0
+    sample_id: str = ""
+    tags: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Imaging shared by the daemon and the trainer: NumPy and SciPy only."""

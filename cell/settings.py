@@ -1,0 +1,167 @@
+"""Settings: one TOML file and ``INSPECTD_*`` environment variables, unknown keys refused.
+
+Environment variables win over the file; nested keys are joined by two underscores (``INSPECTD_CAMERA__DRIVER``).
+Validation touches neither hardware nor network nor disk.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from cell.errors import ConfigurationError
+from cell.recipes import Name
+
+#: Where the daemon looks when neither ``--config`` nor ``INSPECTD_CONFIG`` says otherwise.
+DEFAULT_FILE = Path("/etc/inspectd/inspectd.toml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CameraSettings(_Section):
+    """Which camera. `producers` and `device` belong to `genicam`; `pylon` takes `device` as serial number or user
+    id."""
+
+    driver: Literal["pylon", "genicam", "simulated"] = "pylon"
+    device: str = ""  # empty: the only one there is
+    producers: tuple[Path, ...] = ()  # GenTL producers (.cti)
+    frame_timeout_s: float = Field(default=2.0, gt=0)
+
+
+class LightSettings(_Section):
+    """Which light controller."""
+
+    driver: Literal["simulated"] = "simulated"
+    lines: tuple[Name, ...] = ("light",)
+
+
+class EmulatedCellSettings(_Section):
+    """The part feeder of an emulated cell; read by the emulating drivers only."""
+
+    product: str = "plate"  # a built-in simulated product, or "folder"
+    folder: Path | None = None  # images of parts, in the layout of docs/data-layout.md
+    random_seed: int = Field(default=1, ge=0)
+
+
+class EngineSettings(_Section):
+    """Which accelerator judges. Providers are tried in order; none that is missing is passed over silently."""
+
+    backend: Literal["onnxruntime", "tensorrt"] = "onnxruntime"
+    providers: tuple[Literal["cpu", "cuda", "tensorrt"], ...] = ("cpu",)
+    threads: int = Field(default=1, ge=1)
+
+
+class WireSettings(_Section):
+    """Addresses. Anything that is not ipc or loopback needs `keys`: a folder with the CURVE server key and client
+    keys."""
+
+    commands: str = "ipc:///run/inspectd/commands"
+    events: str = "ipc:///run/inspectd/events"
+    trainer_commands: str = "ipc:///run/inspectd/trainer"
+    trainer_events: str = "ipc:///run/inspectd/trainer-events"
+    keys: Path | None = None
+
+
+class WebSettings(_Section):
+    """The review and live pages."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+
+
+class TrainerSettings(_Section):
+    """How much of the box the trainer may take."""
+
+    threads: int = Field(default=2, ge=1)
+    niceness: int = Field(default=19, ge=0, le=19)
+    base_folder: Path | None = None  # generator bases; the shipped ones when absent
+    checkpoint_folder: Path | None = None  # a local Stable-Diffusion-class inpainting checkpoint, optional
+
+
+class Settings(BaseSettings):
+    """All settings of one cell."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INSPECTD_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    cell_name: Name = "cell"
+    state_dir: Path = Path("/var/lib/inspectd")
+    recipes_dir: Path = Path("/etc/inspectd/recipes")
+    minimum_free_mb: int = Field(default=500, ge=0)
+    camera: CameraSettings = CameraSettings()
+    light: LightSettings = LightSettings()
+    emulated: EmulatedCellSettings = EmulatedCellSettings()
+    engine: EngineSettings = EngineSettings()
+    wire: WireSettings = WireSettings()
+    web: WebSettings = WebSettings()
+    trainer: TrainerSettings = TrainerSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the library's signature)
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the environment before the file that :func:`load` passes as initial values."""
+        return env_settings, init_settings
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read the settings from `path`, ``$INSPECTD_CONFIG`` or :data:`DEFAULT_FILE` (which alone may be absent).
+
+    Raises `ConfigurationError` naming the file, the key and what is allowed.
+    """
+    named = path or (Path(os.environ["INSPECTD_CONFIG"]) if "INSPECTD_CONFIG" in os.environ else None)
+    file = named or DEFAULT_FILE
+    values: dict[str, object] = {}
+    if named is not None or file.exists():
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigurationError(
+                f"can't read the settings file {file}: {error.strerror}; check the path"
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"the settings file {file} is not valid TOML: {error}") from error
+    environment = {key: value for key, value in os.environ.items() if key.startswith("INSPECTD_")}
+    _refuse_unknown_environment(environment)
+    try:
+        return Settings(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigurationError(f"wrong settings in {file}: {_first(error)}") from error
+
+
+#: Variables with our prefix that are not settings.
+_OTHER_VARIABLES = frozenset({"INSPECTD_CONFIG", "INSPECTD_DEMO_DATA"})
+
+
+def _refuse_unknown_environment(environment: dict[str, str]) -> None:
+    # pydantic-settings passes over environment variables it does not know; a spelling error would look like a default.
+    for variable in environment:
+        if variable in _OTHER_VARIABLES:
+            continue
+        first = variable.removeprefix("INSPECTD_").lower().split("__")[0]
+        if first not in Settings.model_fields:
+            known = ", ".join(sorted(Settings.model_fields))
+            raise ConfigurationError(f"unknown environment variable {variable}; settings are: {known}")
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    key = ".".join(str(part) for part in detail["loc"]) or "settings"
+    return f"{key}: {detail['msg'].lower()}; see docs/settings.md"

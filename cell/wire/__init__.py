@@ -1,0 +1,1 @@
+"""The wire: messages, and the only sockets outside vendor libraries."""
