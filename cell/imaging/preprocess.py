@@ -1,12 +1,179 @@
-"""The one preprocessing (owned by the detector; this is its first shape)."""
+"""The one preprocessing: raw stack in, network input out; used by training, evaluation, parity and every engine.
+
+A part is photographed at exposures that differ by a factor of two or more between cells, lots and set-ups, and a factor
+on the light is an offset on the logarithm. So each channel is taken to the logarithm, its own median is subtracted and
+the rest is divided by a fixed scale. That keeps contrasts (a pit stays as dark against its surroundings as it was) and
+takes away the exposure. Everything is a table look-up on whole numbers: the median comes from a histogram, so there is
+no sort and no float rounding that could differ between machines.
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
 from cell.base import Record
+from cell.errors import DataError
+from cell.frames import Stack
+from cell.recipes import Name, Recipe, Rect
+
+FloatMaps = NDArray[np.float32]
 
 
 class Preprocessing(Record):
-    """How raw stacks become network input."""
+    """How raw pixels become network input; saved in the model's manifest and the same wherever the model runs."""
 
-    kind: str = "local-contrast"
-    multiple: int = 16
+    channels: tuple[Name, ...] = Field(min_length=1, max_length=32)
+    bit_depth: int = Field(default=8, ge=8, le=16)
+    #: Only this part of the frame is judged; the whole frame when absent.
+    roi: Rect | None = None
+    #: Zones (frame coordinates) that are blanked: neither their pixels nor their probabilities count.
+    exclusions: tuple[Rect, ...] = ()
+    #: Pixels at or below are empty carrier and don't count for the median; None when the part fills the frame.
+    carrier_max_dn: int | None = Field(default=None, ge=0)
+    #: "exposure": each channel's median is taken away; "fixed": mid-range is, so that brightness itself counts.
+    normalisation: Literal["exposure", "fixed"] = "exposure"
+    #: Added before the logarithm, as a share of full scale, so that read noise in the dark is not blown up.
+    black_offset: float = Field(default=0.03, gt=0, le=1)
+    #: Natural-log contrast that becomes 1.0 at the input.
+    scale: float = Field(default=0.3, gt=0)
+    #: Inputs are clipped to +- this.
+    limit: float = Field(default=4.0, gt=0)
+    #: Height and width are padded (mirrored, at the lower and right edge) to a multiple of this.
+    multiple_of: int = Field(default=32, ge=1)
+
+    @classmethod
+    def for_recipe(cls, recipe: Recipe, **changes: Any) -> Preprocessing:
+        """Return the preprocessing of a recipe: its channels, bit depth, ROI, exclusions and carrier level."""
+        values: dict[str, Any] = {
+            "channels": recipe.channel_names,
+            "bit_depth": recipe.bit_depth,
+            "roi": recipe.roi,
+            "exclusions": recipe.exclusions,
+            "carrier_max_dn": recipe.carrier_max_dn,
+        }
+        return cls(**(values | changes))
+
+    def apply(self, stack: Stack) -> FloatMaps:
+        """Return the network input of a raw stack.
+
+        :param stack: (K, H, W) uint8 or uint16 DN, K as many as `channels`.
+        :returns: (K, H', W') float32 in [-limit, limit], C-contiguous; H' and W' are the ROI's (or the frame's) height
+            and width rounded up to `multiple_of`.
+        :raises DataError: when shape or dtype don't fit.
+        """
+        self._check(stack)
+        window = _window(self.roi, stack.shape[1], stack.shape[2])
+        pixels = stack[:, window[0], window[1]]
+        height, width = pixels.shape[1:]
+        out = np.empty((pixels.shape[0], self._padded(height), self._padded(width)), np.float32)
+        for index, channel in enumerate(pixels):
+            np.take(self._table(channel), channel, out=out[index, :height, :width], mode="clip")
+        self._blank(out[:, :height, :width])
+        _mirror_into_padding(out, height, width)
+        return out
+
+    def crop_labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a label map (H, W) as the network sees it: (H', W') uint8, ROI cut out, exclusions and padding 0."""
+        window = _window(self.roi, *labels.shape)
+        cut = labels[window]
+        out = np.zeros((self._padded(cut.shape[0]), self._padded(cut.shape[1])), np.uint8)
+        out[: cut.shape[0], : cut.shape[1]] = cut
+        self._blank(out[None, : cut.shape[0], : cut.shape[1]])
+        return out
+
+    def to_frame(self, maps: FloatMaps, height: int, width: int) -> FloatMaps:
+        """Bring the network's maps back to the frame.
+
+        :param maps: (D, H', W') float32 as the engine returned them for a frame of `height` x `width`.
+        :returns: (D, height, width) float32; 0 outside the ROI and in the exclusions.
+        :raises DataError: when the maps are not those of such a frame.
+        """
+        window = _window(self.roi, height, width)
+        inner_height, inner_width = window[0].stop - window[0].start, window[1].stop - window[1].start
+        if maps.shape[1:] != (self._padded(inner_height), self._padded(inner_width)):
+            raise DataError(
+                f"maps of {maps.shape[2]}x{maps.shape[1]} don't belong to a {width}x{height} frame; "
+                "use the preprocessing the model was trained with"
+            )
+        inner = maps[:, :inner_height, :inner_width]
+        if self.roi is None and not self.exclusions:
+            return inner
+        out = np.zeros((maps.shape[0], height, width), np.float32)
+        out[:, window[0], window[1]] = inner
+        self._blank(out[:, window[0], window[1]])
+        return out
+
+    def _check(self, stack: Stack) -> None:
+        if stack.ndim != 3 or stack.shape[0] != len(self.channels):
+            raise DataError(
+                f"expected a stack of {len(self.channels)} channels (K, H, W), got shape {stack.shape}; "
+                "check the recipe's channels"
+            )
+        if stack.dtype not in (np.uint8, np.uint16):
+            raise DataError(f"expected raw pixels as uint8 or uint16, got {stack.dtype}; pass the camera's own data")
+        if min(stack.shape[1:]) < 1:
+            raise DataError(f"the stack is empty (shape {stack.shape}); check the camera's region of interest")
+
+    def _padded(self, length: int) -> int:
+        return -(-length // self.multiple_of) * self.multiple_of
+
+    def _table(self, channel: NDArray[Any]) -> FloatMaps:
+        logs = _log_table(self.bit_depth, self.black_offset)
+        middle = (1 << self.bit_depth) // 2 if self.normalisation == "fixed" else self._median(channel)
+        table: FloatMaps = logs - logs[min(middle, len(logs) - 1)]
+        table /= np.float32(self.scale)
+        np.clip(table, -self.limit, self.limit, out=table)
+        return table
+
+    def _median(self, channel: NDArray[Any]) -> int:
+        counts = np.bincount(channel.ravel(), minlength=1)
+        if self.carrier_max_dn is not None and counts[self.carrier_max_dn + 1 :].sum() > 0:
+            counts[: self.carrier_max_dn + 1] = 0
+        total = np.cumsum(counts)
+        return int(np.searchsorted(total, (total[-1] + 1) // 2))
+
+    def _blank(self, inner: NDArray[Any]) -> None:
+        top, left = (self.roi.y, self.roi.x) if self.roi else (0, 0)
+        for zone in self.exclusions:
+            rows = slice(max(zone.y - top, 0), max(zone.y + zone.height - top, 0))
+            columns = slice(max(zone.x - left, 0), max(zone.x + zone.width - left, 0))
+            inner[:, rows, columns] = 0
+
+
+@lru_cache(maxsize=8)
+def _log_table(bit_depth: int, black_offset: float) -> FloatMaps:
+    levels = np.arange(1 << bit_depth, dtype=np.float64) / ((1 << bit_depth) - 1)
+    table = np.log(levels + black_offset).astype(np.float32)
+    table.setflags(write=False)
+    return table
+
+
+def _window(roi: Rect | None, height: int, width: int) -> tuple[slice, slice]:
+    if roi is None:
+        return slice(0, height), slice(0, width)
+    if not roi.inside(height, width):
+        raise DataError(
+            f"the region of interest {roi.width}x{roi.height}+{roi.x}+{roi.y} lies outside the {width}x{height} frame; "
+            "correct the recipe or the camera's size"
+        )
+    return slice(roi.y, roi.y + roi.height), slice(roi.x, roi.x + roi.width)
+
+
+def _mirror_into_padding(out: FloatMaps, height: int, width: int) -> None:
+    rows = _mirror_index(height, out.shape[1])
+    columns = _mirror_index(width, out.shape[2])
+    if out.shape[1] > height:
+        out[:, height:, :width] = out[:, rows[height:], :width]
+    if out.shape[2] > width:
+        out[:, :, width:] = out[:, :, columns[width:]]
+
+
+def _mirror_index(length: int, padded: int) -> NDArray[np.intp]:
+    # Symmetric reflection that also holds when the padding is longer than the image.
+    position = np.arange(padded) % (2 * length)
+    return np.where(position < length, position, 2 * length - 1 - position)
