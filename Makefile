@@ -45,3 +45,8 @@ format: $(VENV)
 
 clean:
 	rm -rf $(VENV) var build *.egg-info
+
+.PHONY: schema
+schema: $(VENV)
+	$(BIN)/python -c 'import json; from cell.settings import Settings; print(json.dumps(Settings.model_json_schema(), indent=1))' \
+	  > config/settings.schema.json
