@@ -31,6 +31,11 @@ with (sysexits.h where it has a fitting code); ``code`` is what stands in the ``
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cell.frames import AcquisitionFault
+
 
 class InspectdError(Exception):
     """Base of every error this project raises on purpose."""
@@ -61,10 +66,17 @@ class DataError(InspectdError):
 
 
 class HardwareError(InspectdError):
-    """Raise when a device does not do what was asked of it."""
+    """Raise when a device does not do what was asked of it.
+
+    `fault` names what it means for the trigger under way, where the device can tell more than the class of the error.
+    """
 
     exit_code = 74
     code = -20
+
+    def __init__(self, message: str, *, fault: AcquisitionFault | None = None) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class CameraError(HardwareError):

@@ -1,0 +1,124 @@
+"""The camera contract: what every vendor's driver promises.
+
+A camera goes through these states; whatever goes wrong, :meth:`Camera.recover` is the way back.
+
+::
+
+    opened --configure(recipe)--> ready --expose(channel)--> ready
+                                    |  \\--a fault is raised--> ready or lost
+    lost ----recover()------------> ready
+    any  ----close()--------------> closed (for good)
+
+A driver is single-threaded: its owner calls it from one thread at a time. Nothing it does outlives ``close``.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from cell.errors import AcquisitionTimeout, CameraError, HardwareError, LightError
+from cell.frames import AcquisitionFault, Frame, Pixels
+from cell.recipes import Channel, Recipe
+
+
+class Camera(Protocol):
+    """One camera, opened by its constructor.
+
+    `name` is its serial number or user id and stands in every frame. `emulated` is told by the device itself (its class,
+    its vendor's name), never by configuration.
+    """
+
+    @property
+    def name(self) -> str:
+        """Serial number or user id."""
+
+    @property
+    def emulated(self) -> bool:
+        """True when no light ever fell on a sensor."""
+
+    def configure(self, recipe: Recipe) -> None:
+        """Set frame size, pixel format and software triggering, read every value back, and start grabbing.
+
+        Raises `CameraError` naming the value asked for and the value read back; the camera then does not grab.
+        """
+
+    def expose(self, channel: Channel) -> Frame:
+        """Take one frame with the channel's exposure and gain; the lights are the caller's business.
+
+        Waits until the camera takes a trigger, fires exactly one, and waits at most the settings' `frame_timeout_s`. The
+        frame returned is complete, of the configured size and depth, and newer than the trigger. Anything else raises
+        `CameraError` or `AcquisitionTimeout`; :func:`fault_of` names it. After a fault no older frame is waiting.
+        """
+
+    def recover(self) -> None:
+        """Close and reopen the device and configure the last recipe again. Raises `CameraError` when it is not there."""
+
+    def close(self) -> None:
+        """Release the device. Never raises; may be called again."""
+
+
+def fault_of(error: HardwareError) -> AcquisitionFault:
+    """Return the name under which an error of a camera or light is counted and answered."""
+    if error.fault is not None:
+        return error.fault
+    if isinstance(error, AcquisitionTimeout):
+        return AcquisitionFault.MISSING
+    if isinstance(error, LightError):
+        return AcquisitionFault.LIGHT
+    return AcquisitionFault.CAMERA
+
+
+def check_pixels(pixels: Pixels, recipe: Recipe, channel: Channel) -> None:
+    """Refuse a frame whose shape or dtype is not the recipe's. Raises `CameraError` naming both."""
+    expected = (recipe.height, recipe.width)
+    if pixels.shape != expected:
+        raise CameraError(
+            f"channel {channel.name}: the camera delivered {_size(pixels.shape)} pixels where the recipe "
+            f"{recipe.recipe_id} wants {_size(expected)}; correct the camera's region or the recipe",
+            fault=AcquisitionFault.WRONG_SIZE,
+        )
+    dtype = np.uint8 if recipe.bit_depth <= 8 else np.uint16
+    if pixels.dtype != dtype:
+        raise CameraError(
+            f"channel {channel.name}: the camera delivered {pixels.dtype} pixels where {recipe.bit_depth} bit need "
+            f"{np.dtype(dtype)}; correct the pixel format or the recipe's bit_depth",
+            fault=AcquisitionFault.WRONG_SIZE,
+        )
+
+
+class Sequence:
+    """Proof that a frame is new: block ids and device timestamps must both move on from frame to frame."""
+
+    def __init__(self) -> None:
+        self._frame_id: int | None = None
+        self._timestamp_ns = 0
+
+    def reset(self) -> None:
+        """Forget what came before; counters start again when a camera starts grabbing."""
+        self._frame_id = None
+        self._timestamp_ns = 0
+
+    def admit(self, channel: str, frame_id: int, timestamp_ns: int) -> None:
+        """Take note of a frame, or refuse it as repeated or stale.
+
+        :param timestamp_ns: the device's clock; 0 where it has none, then only the block id counts.
+        """
+        if self._frame_id is not None and frame_id == self._frame_id:
+            raise CameraError(
+                f"channel {channel}: the camera delivered frame {frame_id} a second time; check its buffers",
+                fault=AcquisitionFault.REPEATED,
+            )
+        older = self._frame_id is not None and frame_id < self._frame_id
+        if older or (timestamp_ns and timestamp_ns <= self._timestamp_ns):
+            raise CameraError(
+                f"channel {channel}: the camera delivered frame {frame_id}, which is older than the one before it; "
+                "check its buffers",
+                fault=AcquisitionFault.STALE,
+            )
+        self._frame_id, self._timestamp_ns = frame_id, timestamp_ns
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(str(length) for length in reversed(shape))
