@@ -1,0 +1,1 @@
+"""Schema scripts, run by :mod:`cell.store.database`."""
