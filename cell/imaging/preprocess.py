@@ -1,10 +1,12 @@
 """The one preprocessing: raw stack in, network input out; used by training, evaluation, parity and every engine.
 
-A part is photographed at exposures that differ by a factor of two or more between cells, lots and set-ups, and a factor
-on the light is an offset on the logarithm. So each channel is taken to the logarithm, its own median is subtracted and
-the rest is divided by a fixed scale. That keeps contrasts (a pit stays as dark against its surroundings as it was) and
-takes away the exposure. Everything is a table look-up on whole numbers: the median comes from a histogram, so there is
-no sort and no float rounding that could differ between machines.
+A part is photographed at exposures that differ by a factor of two or more between cells, lots and set-ups, and light
+falls off towards the edges. Both are factors on the light, so they are offsets on the logarithm: each channel is taken
+to the logarithm, its own smooth shading is subtracted, and the rest is divided by its own texture contrast. A pit stays
+as dark against its surroundings as it was, in units of how much this surface varies anyway.
+
+The shading is a low-pass with a triangular kernel, computed on blocks and as two small matrix products, so that the
+whole costs about a millisecond for 256 x 320 pixels.
 """
 
 from __future__ import annotations
@@ -23,6 +25,11 @@ from cell.recipes import Name, Recipe, Rect
 
 FloatMaps = NDArray[np.float32]
 
+#: Edge of the blocks on which shading is computed, pixels.
+_BLOCK = 8
+#: Contrast that is never divided away: log units, about the quantisation of a well exposed 8-bit image.
+_LEAST_CONTRAST = 0.004
+
 
 class Preprocessing(Record):
     """How raw pixels become network input; saved in the model's manifest and the same wherever the model runs."""
@@ -33,18 +40,24 @@ class Preprocessing(Record):
     roi: Rect | None = None
     #: Zones (frame coordinates) that are blanked: neither their pixels nor their probabilities count.
     exclusions: tuple[Rect, ...] = ()
-    #: Pixels at or below are empty carrier and don't count for the median; None when the part fills the frame.
+    #: Pixels at or below are empty carrier: they don't count for shading and contrast and become -limit, so that the
+    #: part's outline stays visible. None when the part fills the frame.
     carrier_max_dn: int | None = Field(default=None, ge=0)
-    #: "exposure": each channel's median is taken away; "fixed": mid-range is, so that brightness itself counts.
-    normalisation: Literal["exposure", "fixed"] = "exposure"
+    #: "local-contrast": shading and contrast are taken away. "exposure": the median alone, for defects wider than
+    #: `shading_px` that are seen by brightness only; contrasts are then divided by `exposure_scale`.
+    normalisation: Literal["local-contrast", "exposure"] = "local-contrast"
     #: Added before the logarithm, as a share of full scale, so that read noise in the dark is not blown up.
     black_offset: float = Field(default=0.03, gt=0, le=1)
-    #: Natural-log contrast that becomes 1.0 at the input.
-    scale: float = Field(default=0.3, gt=0)
+    #: Half width of the triangular low-pass that is called shading, in pixels.
+    shading_px: int = Field(default=64, ge=8)
+    #: This many robust standard deviations of the texture become 1.0 at the input.
+    contrast_sigmas: float = Field(default=2.0, gt=0)
+    #: Natural-log contrast that becomes 1.0 with "exposure".
+    exposure_scale: float = Field(default=0.3, gt=0)
     #: Inputs are clipped to +- this.
     limit: float = Field(default=4.0, gt=0)
     #: Height and width are padded (mirrored, at the lower and right edge) to a multiple of this.
-    multiple_of: int = Field(default=32, ge=1)
+    multiple_of: int = Field(default=32, ge=_BLOCK, multiple_of=_BLOCK)
 
     @classmethod
     def for_recipe(cls, recipe: Recipe, **changes: Any) -> Preprocessing:
@@ -71,10 +84,13 @@ class Preprocessing(Record):
         pixels = stack[:, window[0], window[1]]
         height, width = pixels.shape[1:]
         out = np.empty((pixels.shape[0], self._padded(height), self._padded(width)), np.float32)
+        table = _log_table(self.bit_depth, self.black_offset)
         for index, channel in enumerate(pixels):
-            np.take(self._table(channel), channel, out=out[index, :height, :width], mode="clip")
+            plane = out[index]
+            np.take(table, channel, out=plane[:height, :width], mode="clip")
+            _mirror_into_padding(plane, height, width)
+            self._normalise(plane, self._part(channel, plane.shape))
         self._blank(out[:, :height, :width])
-        _mirror_into_padding(out, height, width)
         return out
 
     def crop_labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -122,20 +138,43 @@ class Preprocessing(Record):
     def _padded(self, length: int) -> int:
         return -(-length // self.multiple_of) * self.multiple_of
 
-    def _table(self, channel: NDArray[Any]) -> FloatMaps:
-        logs = _log_table(self.bit_depth, self.black_offset)
-        middle = (1 << self.bit_depth) // 2 if self.normalisation == "fixed" else self._median(channel)
-        table: FloatMaps = logs - logs[min(middle, len(logs) - 1)]
-        table /= np.float32(self.scale)
-        np.clip(table, -self.limit, self.limit, out=table)
-        return table
+    def _part(self, channel: NDArray[Any], shape: tuple[int, ...]) -> FloatMaps | None:
+        """Return where the part is, (H', W') float32 1 or 0; None when it is everywhere (or nowhere)."""
+        if self.carrier_max_dn is None:
+            return None
+        there = channel > self.carrier_max_dn
+        if there.all() or not there.any():
+            return None
+        part = np.empty(shape, np.float32)
+        part[: there.shape[0], : there.shape[1]] = there
+        _mirror_into_padding(part, *there.shape)
+        return part
 
-    def _median(self, channel: NDArray[Any]) -> int:
-        counts = np.bincount(channel.ravel(), minlength=1)
-        if self.carrier_max_dn is not None and counts[self.carrier_max_dn + 1 :].sum() > 0:
-            counts[: self.carrier_max_dn + 1] = 0
-        total = np.cumsum(counts)
-        return int(np.searchsorted(total, (total[-1] + 1) // 2))
+    def _normalise(self, plane: FloatMaps, part: FloatMaps | None) -> None:
+        # A sample of one pixel in sixteen gives median and contrast well enough, and sorting is what costs.
+        chosen = np.zeros(plane.shape, np.bool_)
+        chosen[::4, ::4] = True if part is None else part[::4, ::4] > 0
+        if not chosen.any():
+            chosen[::4, ::4] = True
+        if self.normalisation == "exposure":
+            plane -= np.median(plane[chosen])
+            plane /= np.float32(self.exposure_scale)
+        else:
+            plane -= self._shading(plane, part)
+            spread = 1.4826 * float(np.median(np.abs(plane[chosen])))
+            plane /= np.float32(self.contrast_sigmas * max(spread, _LEAST_CONTRAST))
+        np.clip(plane, -self.limit, self.limit, out=plane)
+        if part is not None:
+            plane[part == 0] = -self.limit
+
+    def _shading(self, plane: FloatMaps, part: FloatMaps | None) -> FloatMaps:
+        rows = _low_pass(plane.shape[0], self.shading_px)
+        columns = _low_pass(plane.shape[1], self.shading_px)
+        if part is None:
+            return np.asarray(rows @ _block_means(plane) @ columns.T, np.float32)
+        weight = rows @ _block_means(part) @ columns.T
+        masked = rows @ _block_means(plane * part) @ columns.T
+        return np.asarray(masked / np.maximum(weight, 1e-3), np.float32)
 
     def _blank(self, inner: NDArray[Any]) -> None:
         top, left = (self.roi.y, self.roi.x) if self.roi else (0, 0)
@@ -164,13 +203,35 @@ def _window(roi: Rect | None, height: int, width: int) -> tuple[slice, slice]:
     return slice(roi.y, roi.y + roi.height), slice(roi.x, roi.x + roi.width)
 
 
-def _mirror_into_padding(out: FloatMaps, height: int, width: int) -> None:
-    rows = _mirror_index(height, out.shape[1])
-    columns = _mirror_index(width, out.shape[2])
-    if out.shape[1] > height:
-        out[:, height:, :width] = out[:, rows[height:], :width]
-    if out.shape[2] > width:
-        out[:, :, width:] = out[:, :, columns[width:]]
+def _block_means(plane: FloatMaps) -> FloatMaps:
+    height, width = plane.shape
+    blocks = plane.reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK)
+    means: FloatMaps = blocks.mean(axis=3).mean(axis=1)
+    return means
+
+
+@lru_cache(maxsize=32)
+def _low_pass(length: int, half_width: int) -> FloatMaps:
+    """Return the matrix (length, length / _BLOCK) that smooths block means with a triangle and interpolates them."""
+    count = length // _BLOCK
+    centres = (np.arange(count) + 0.5) * _BLOCK
+    pixels = np.arange(length) + 0.5
+    weights = np.zeros((length, count))
+    # Mirrored copies of the blocks on both sides, so that the edge is not pulled towards anything.
+    for image in (centres, -centres, 2 * length - centres):
+        weights += np.maximum(0.0, 1.0 - np.abs(pixels[:, None] - image[None]) / half_width)
+    matrix: FloatMaps = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    matrix.setflags(write=False)
+    return matrix
+
+
+def _mirror_into_padding(plane: FloatMaps, height: int, width: int) -> None:
+    rows = _mirror_index(height, plane.shape[0])
+    columns = _mirror_index(width, plane.shape[1])
+    if plane.shape[0] > height:
+        plane[height:, :width] = plane[rows[height:], :width]
+    if plane.shape[1] > width:
+        plane[:, width:] = plane[:, columns[width:]]
 
 
 def _mirror_index(length: int, padded: int) -> NDArray[np.intp]:
