@@ -1,18 +1,10 @@
-"""Pixels on disk: lossless TIFF stacks that ImageJ opens, and label images; never half-written.
-
-A file appears under its name complete or not at all: it is written to a temporary name in the same folder, synchronised,
-renamed, and the folder is synchronised, so that a row that names it may be committed afterwards.
-"""
+"""Pixels on disk: lossless TIFF stacks that ImageJ opens, and label images as PNG; never half-written."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import io
 import json
-import os
-import secrets
-from collections.abc import Iterator
+import struct
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,49 +14,34 @@ from PIL import Image, UnidentifiedImageError
 
 from cell import digest
 from cell.defects import LabelMap, Mask
-from cell.errors import DataError, DiskFull, StoreError
-from cell.frames import FrameSet, Stack, StoredStack
+from cell.errors import DataError
+from cell.frames import FrameSet, StoredStack
+from cell.store.files import read_bytes, write_bytes
 
-#: Lossless codecs. Deflate is the default; `none` is for disks that are faster than the processor.
+#: Lossless codecs. Deflate (zlib level 1) is the default; `none` is for disks that are faster than the processor.
 Compression = Literal["deflate", "none"]
 
 _FORMAT = "inspectd-stack-1"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write `data` to `path` atomically and durably, replacing what was there; the folder is made if it is missing.
-
-    Raises `DiskFull` when there is no room and `StoreError` for any other reason; then nothing was changed.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with _disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and removals in `folder` durable. Raises `OSError`."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+#: What tifffile, imagecodecs and numpy raise for files that are not what they claim to be.
+_FOREIGN = (
+    tifffile.TiffFileError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 def stored(frames: FrameSet, **metadata: Any) -> StoredStack:
-    """Return a frame set as it is kept on disk; part, recipe, trigger, camera, time and `emulated` go to its metadata."""
+    """Return a frame set as it is kept on disk.
+
+    Part, recipe, trigger, camera, time and `emulated` go to its metadata, and so does what is given here (JSON types).
+    """
     facts: dict[str, Any] = {
         "part_id": frames.part_id,
         "recipe_id": frames.recipe_id,
@@ -83,15 +60,22 @@ def stored(frames: FrameSet, **metadata: Any) -> StoredStack:
     )
 
 
-def encode_stack(stack: StoredStack, *, compression: Compression = "deflate", predictor: bool = False) -> bytes:
-    """Return the TIFF file of a stack, complete in memory.
+def encode_stack(
+    stack: StoredStack, *, compression: Compression = "deflate", predictor: bool = False
+) -> tuple[bytes, str]:
+    """Return the TIFF file of a stack, complete in memory, and the digest of its pixels.
 
-    The channel names become ImageJ's slice labels; exposures (us), gains (dB), bit depth and the JSON metadata stand in
-    its `Info` text. Raises `DataError` when pixels and lists don't fit together.
+    The channel names become ImageJ's slice labels; exposures (us), gains (dB), bit depth, the pixels' digest and the
+    JSON metadata stand in its `Info` text. Raises `DataError` when pixels and lists don't fit together.
     """
     _check_stack(stack)
+    pixels = np.ascontiguousarray(stack.pixels)
+    pixel_digest = digest.of_array(pixels)
     information = {
         "format": _FORMAT,
+        "shape": list(pixels.shape),
+        "dtype": str(pixels.dtype),
+        "digest": pixel_digest,
         "channels": list(stack.channels),
         "bit_depth": stack.bit_depth,
         "exposure_us": list(stack.exposure_us),
@@ -102,17 +86,20 @@ def encode_stack(stack: StoredStack, *, compression: Compression = "deflate", pr
         text = json.dumps(information, ensure_ascii=True, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise DataError(f"the metadata of a picture must be plain JSON: {error}") from error
+    deflate = compression == "deflate"
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
-        np.ascontiguousarray(stack.pixels),
+        pixels[np.newaxis, np.newaxis, ..., np.newaxis],  # TZCYXS in full: tifffile takes a width of 1 for samples
         imagej=True,
-        compression="zlib" if compression == "deflate" else None,
-        compressionargs={"level": 1} if compression == "deflate" else None,
-        predictor=predictor and compression != "none",
-        metadata={"axes": "CYX", "mode": "grayscale", "Labels": list(stack.channels), "Info": text},
+        photometric="minisblack",
+        compression="zlib" if deflate else None,
+        compressionargs={"level": 1} if deflate else None,
+        predictor=predictor and deflate,
+        maxworkers=1,
+        metadata={"axes": "TZCYXS", "mode": "grayscale", "Labels": list(stack.channels), "Info": text},
     )
-    return buffer.getvalue()
+    return buffer.getvalue(), pixel_digest
 
 
 def write_stack(
@@ -122,27 +109,41 @@ def write_stack(
 
     Raises `DataError` for an inconsistent stack, `DiskFull` and `StoreError` when it can't be written.
     """
-    write_bytes(path, encode_stack(stack, compression=compression, predictor=predictor))
-    return digest.of_array(stack.pixels)
+    data, pixel_digest = encode_stack(stack, compression=compression, predictor=predictor)
+    write_bytes(path, data)
+    return pixel_digest
 
 
-def read_stack(path: Path) -> StoredStack:
-    """Read a stack that :func:`write_stack` wrote.
+def read_stack(path: Path, expected_digest: str | None = None) -> StoredStack:
+    """Read a stack that :func:`write_stack` wrote and verify its pixels against the digest it carries.
 
-    Raises `DataError` when the file is missing, truncated, corrupted, or was not written by this project.
+    With `expected_digest` the pixels must also be those: a whole file that was exchanged for another is refused.
+    Raises `DataError` when the file is missing, truncated, corrupted, exchanged or foreign; `StoreError` when the disk
+    fails.
     """
-    return decode_stack(_read(path), path)
-
-
-def decode_stack(data: bytes, source: Path) -> StoredStack:
-    """Read a stack from the bytes of its file; `source` is named in errors. Raises `DataError`."""
+    data = read_bytes(path)
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-            pixels = tiff.asarray()
-            imagej = tiff.imagej_metadata or {}
+        pixels, facts = _decode(data)
     except _FOREIGN as error:
-        raise DataError(f"{source} is not a whole TIFF picture: {_one_line(error)}; take it again or remove it") from error
-    return _assemble(pixels, imagej.get("Info"), source)
+        raise DataError(f"{path} is not a whole stack of inspectd: {_one_line(error)}; restore or remove it") from error
+    actual = digest.of_array(pixels)
+    if actual != facts.get("digest"):
+        raise DataError(f"the pixels of {path} are not those that were written; restore it from the backup")
+    if expected_digest is not None and actual != expected_digest:
+        raise DataError(f"{path} holds other pixels than the store recorded; restore it from the backup")
+    try:
+        stack = StoredStack(
+            pixels=pixels,
+            channels=tuple(str(name) for name in facts["channels"]),
+            bit_depth=int(facts["bit_depth"]),
+            exposure_us=tuple(float(value) for value in facts["exposure_us"]),
+            gain_db=tuple(float(value) for value in facts["gain_db"]),
+            metadata=dict(facts["metadata"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} lacks what a stack must say of itself: {_one_line(error)}; remove it") from error
+    _check_stack(stack)
+    return stack
 
 
 def write_label(path: Path, labels: LabelMap) -> str:
@@ -158,16 +159,22 @@ def write_label(path: Path, labels: LabelMap) -> str:
     return digest.of_array(labels)
 
 
-def read_label(path: Path) -> LabelMap:
-    """Read a label map (H, W) uint8 from PNG. Raises `DataError` when it is missing, damaged or of another kind."""
-    data = _read(path)
+def read_label(path: Path, expected_digest: str | None = None) -> LabelMap:
+    """Read a label map (H, W) uint8 from PNG.
+
+    Raises `DataError` when it is missing, damaged, of another kind or holds other pixels than `expected_digest` says.
+    """
+    data = read_bytes(path)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            if picture.mode != "L":
-                raise DataError(f"{path} is a PNG of mode {picture.mode}, not 8-bit grey; save the mask as 8-bit grey")
+            mode = picture.mode
             labels: LabelMap = np.asarray(picture).astype(np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a whole PNG picture: {_one_line(error)}; draw it again or remove it") from error
+    except (*_FOREIGN, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not a whole PNG picture: {_one_line(error)}; restore or remove it") from error
+    if mode != "L":
+        raise DataError(f"{path} is a PNG of mode {mode}, not 8-bit grey; save the mask as 8-bit grey")
+    if expected_digest is not None and digest.of_array(labels) != expected_digest:
+        raise DataError(f"{path} holds another mask than the store recorded; restore it from the backup")
     return labels
 
 
@@ -176,35 +183,24 @@ def mask_to_label(mask: Mask) -> LabelMap:
     return np.where(mask, np.uint8(255), np.uint8(0)).astype(np.uint8)
 
 
-_FOREIGN = (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, OSError, RuntimeError, MemoryError, AttributeError, ArithmeticError)
-
-
-def _assemble(pixels: np.ndarray[Any, Any], info: object, source: Path) -> StoredStack:
-    try:
-        facts = json.loads(info) if isinstance(info, str) else None
-    except ValueError:
-        facts = None
-    if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
-        raise DataError(f"{source} was not written by inspectd; import foreign pictures as a folder instead")
-    if pixels.ndim == 2:
-        pixels = pixels[np.newaxis]
-    try:
-        stack = StoredStack(
-            pixels=pixels,
-            channels=tuple(str(name) for name in facts["channels"]),
-            bit_depth=int(facts["bit_depth"]),
-            exposure_us=tuple(float(value) for value in facts["exposure_us"]),
-            gain_db=tuple(float(value) for value in facts["gain_db"]),
-            metadata=dict(facts["metadata"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{source} lacks what a stack must say of itself: {_one_line(error)}") from error
-    _check_stack(stack)
-    return stack
+def _decode(data: bytes) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+    # The facts are compared with the structure before any pixel is decoded, so that a damaged header can't ask for
+    # more memory than the picture it claims to be.
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        facts = json.loads((tiff.imagej_metadata or {}).get("Info", ""))
+        if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
+            raise ValueError("it was not written by inspectd")
+        shape = tuple(int(length) for length in facts["shape"])
+        # Page by page: as a series, tifffile misreads ImageJ stacks of one-pixel images.
+        pages = [tiff.pages[index] for index in range(len(tiff.pages))]
+        found = [(tuple(page.shape), str(page.dtype)) for page in pages]
+        if found != [(shape[1:], str(facts["dtype"]))] * shape[0]:
+            raise ValueError(f"its pages are {found[:2]}, its description says {shape}")
+        return np.stack([page.asarray(maxworkers=1) for page in pages]), facts
 
 
 def _check_stack(stack: StoredStack) -> None:
-    pixels: Stack = stack.pixels
+    pixels = stack.pixels
     if pixels.ndim != 3 or pixels.dtype not in (np.uint8, np.uint16) or pixels.size == 0:
         raise DataError(f"a stack must be (K, H, W) uint8 or uint16, got {pixels.shape} {pixels.dtype}")
     lengths = {len(stack.channels), len(stack.exposure_us), len(stack.gain_db), int(pixels.shape[0])}
@@ -213,25 +209,6 @@ def _check_stack(stack: StoredStack) -> None:
             f"a stack of {pixels.shape[0]} channels needs as many names, exposures and gains, got "
             f"{len(stack.channels)}, {len(stack.exposure_us)} and {len(stack.gain_db)}"
         )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"the picture {path} is missing; restore it from the backup") from error
-    except OSError as error:
-        raise StoreError(f"can't read {path}: {error.strerror}; check the disk and its permissions") from error
-
-
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise DiskFull(f"no room to write {path.name} in {path.parent}; free space on that disk") from error
-        raise StoreError(f"can't write {path}: {error.strerror}; check the disk and its permissions") from error
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,72 +1,60 @@
-"""The line database's other tables."""
-# mypy: ignore-errors
+"""The line database's other tables: archived pictures, reports about parts, recipes, deployments, conditions."""
+
 from __future__ import annotations
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+
+from pydantic import Field
 
 from cell.base import Record
-from cell.calibration import Calibration
-from cell.clock import WallClock, utc_now
-from cell.defects import *
-from cell.events import Event, ResultReady
-from cell.frames import StoredStack
-from cell.jobs import Job, JobKind, JobState, Progress
-from cell.models import ManifestItem, ModelManifest, TrainingSet
+from cell.clock import WallClock
+from cell.errors import NotFound, StateError, StoreError
 from cell.recipes import Recipe
-from cell.verdicts import Outcome, Verdict
-from cell.wire.messages import Command, Reply
+from cell.store.database import Database
+from cell.store.files import remove
+from cell.store.layout import StateDir
+from cell.verdicts import Outcome
+
+
 class ArchivedPart(Record):
+    """Where the frame set of a part lies. The outcome is the cell's own verdict."""
+
     job_id: str
     part_id: str
     recipe_id: str
-    path: str  # relative to state_dir
-    digest: str
+    path: str  # relative to the state directory
+    digest: str  # of the pixels
     outcome: Outcome
-    size_bytes: int
+    size_bytes: int = Field(ge=0)
     emulated: bool
     at: datetime
 
-class ArchiveIndex:
-    def add(self, part: ArchivedPart) -> None: ...   # after its file is durable
-    def get(self, job_id: str) -> ArchivedPart: ...  # NotFound
-    def list(self, *, recipe_id: str = "", part_id: str = "", outcome: Outcome | None = None, after_job: str = "", limit: int = 1000) -> tuple[ArchivedPart, ...]: ...  # oldest first
-    def beyond_ring(self, recipe_id: str, outcome: Outcome, keep: int, limit: int = 100) -> tuple[ArchivedPart, ...]: ...
-    def delete(self, parts: Sequence[ArchivedPart]) -> int: ...  # files first, then rows; returns bytes freed
 
 class PartReport(Record):
-    part_id: str
+    """What somebody else says of a part: the PLC, a gauge downstream, an operator. Ground truth for harvest."""
+
+    part_id: str = Field(min_length=1)
     outcome: Outcome
     defect_class: str = ""
-    source: str   # plc, gauge, operator, ...
+    source: str = Field(min_length=1)
     at: datetime
 
-class PartReports:
-    def report_part(self, report: PartReport) -> None: ...
-    def of_part(self, part_id: str) -> tuple[PartReport, ...]: ...  # oldest first
-
-class RecipeBook:
-    def add(self, recipe: Recipe) -> str: ...  # digest; same version with another content is a StoreError
-    def get(self, recipe_id: str, version: int | None = None) -> Recipe: ...  # latest; NotFound
-    def list(self) -> tuple[Recipe, ...]: ...  # latest of each
 
 class Deployment(Record):
+    """Which model judges a recipe. `active` and `previous` are ONNX digests; `previous` is empty for the first."""
+
     recipe_id: str
-    active: str            # onnx digest
-    previous: str = ""     # empty: none
-    at: datetime
+    active: str
+    previous: str = ""
     by: str
     rollback: bool = False
+    at: datetime
 
-class DeploymentLog:
-    def deploy(self, recipe_id: str, model_digest: str, by: str) -> Deployment: ...
-    def roll_back(self, recipe_id: str, by: str) -> Deployment: ...  # StateError when there is no previous
-    def current(self, recipe_id: str) -> Deployment | None: ...
-    def history(self, recipe_id: str) -> tuple[Deployment, ...]: ...
 
 class Condition(Record):
+    """Something that a person must know; open until it is resolved and confirmed."""
+
     name: str
     message: str
     raised_at: datetime
@@ -74,8 +62,247 @@ class Condition(Record):
     confirmed_at: datetime | None = None
     comment: str = ""
 
+
+class ArchiveIndex:
+    """Which pictures are archived."""
+
+    def __init__(self, database: Database, state: StateDir) -> None:
+        self._database = database
+        self._state = state
+
+    def add(self, part: ArchivedPart) -> None:
+        """Record a picture whose file is durable already. Raises `StoreError` when the job has one."""
+        values = (part.job_id, part.part_id, part.recipe_id, part.outcome.value, part.model_dump_json())
+        with self._database.write() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO archived (job_id, part_id, recipe_id, outcome, record) VALUES (?, ?, ?, ?, ?)", values
+            )
+
+    def get(self, job_id: str) -> ArchivedPart:
+        """Return the picture of a job. Raises `NotFound`."""
+        with self._database.read() as connection:
+            row = connection.exec_driver_sql("SELECT record FROM archived WHERE job_id = ?", (job_id,)).first()
+        if row is None:
+            raise NotFound(f"no picture of the job {job_id!r} is archived; the recipe's archive rule decides which are")
+        return ArchivedPart.model_validate_json(row[0])
+
+    def list(
+        self,
+        *,
+        recipe_id: str = "",
+        part_id: str = "",
+        outcome: Outcome | None = None,
+        after_job: str = "",
+        limit: int = 1000,
+    ) -> tuple[ArchivedPart, ...]:
+        """Return pictures in the order they were archived; `after_job` goes on behind the last one of a page."""
+        conditions = {
+            "recipe_id = ?": recipe_id,
+            "part_id = ?": part_id,
+            "outcome = ?": outcome.value if outcome else "",
+            "number > (SELECT number FROM archived WHERE job_id = ?)": after_job,
+        }
+        asked = {clause: value for clause, value in conditions.items() if value}
+        where = f"WHERE {' AND '.join(asked)} " if asked else ""
+        statement = f"SELECT record FROM archived {where}ORDER BY number LIMIT ?"  # noqa: S608 (fixed clauses)
+        with self._database.read() as connection:
+            rows = connection.exec_driver_sql(statement, (*asked.values(), limit)).all()
+        return tuple(ArchivedPart.model_validate_json(row[0]) for row in rows)
+
+    def beyond_ring(self, recipe_id: str, outcome: Outcome, keep: int, limit: int = 100) -> tuple[ArchivedPart, ...]:
+        """Return the oldest pictures of a recipe and outcome that the last `keep` ones push out, at most `limit`."""
+        statement = (
+            "SELECT record FROM archived WHERE recipe_id = ? AND outcome = ? AND number <= "
+            "(SELECT number FROM archived WHERE recipe_id = ? AND outcome = ? ORDER BY number DESC LIMIT 1 OFFSET ?) "
+            "ORDER BY number LIMIT ?"
+        )
+        with self._database.read() as connection:
+            rows = connection.exec_driver_sql(
+                statement, (recipe_id, outcome.value, recipe_id, outcome.value, keep, limit)
+            ).all()
+        return tuple(ArchivedPart.model_validate_json(row[0]) for row in rows)
+
+    def delete(self, parts: Sequence[ArchivedPart]) -> int:
+        """Remove pictures, the files first and then their rows; return the bytes given free.
+
+        That order works on a full disk too, where SQLite can commit no deletion before files are gone. When the
+        process dies in between, rows without a file are left, and deleting them again mends it.
+        """
+        remove(self._state.resolve(part.path) for part in parts)
+        with self._database.write() as connection:
+            for part in parts:
+                connection.exec_driver_sql("DELETE FROM archived WHERE job_id = ?", (part.job_id,))
+        return sum(part.size_bytes for part in parts)
+
+
+class PartReports:
+    """Verdicts of others about parts; append-only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def report_part(self, report: PartReport) -> None:
+        """Record a report."""
+        with self._database.write() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO part_reports (part_id, record) VALUES (?, ?)", (report.part_id, report.model_dump_json())
+            )
+
+    def of_part(self, part_id: str) -> tuple[PartReport, ...]:
+        """Return all reports about a part, oldest first."""
+        with self._database.read() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT record FROM part_reports WHERE part_id = ? ORDER BY number", (part_id,)
+            ).all()
+        return tuple(PartReport.model_validate_json(row[0]) for row in rows)
+
+
+class RecipeBook:
+    """Every recipe version that was ever loaded, with its hash."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, recipe: Recipe) -> str:
+        """Record a recipe version and return its digest.
+
+        Raises `StoreError` when the same version was recorded with another content: results could not be told apart.
+        """
+        digest = recipe.record_digest()
+        values = (recipe.recipe_id, recipe.version, digest, recipe.model_dump_json())
+        with self._database.write() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO recipes (recipe_id, version, digest, record) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                values,
+            )
+            known = connection.exec_driver_sql(
+                "SELECT digest FROM recipes WHERE recipe_id = ? AND version = ?", values[:2]
+            ).scalar_one()
+        if known != digest:
+            raise StoreError(
+                f"version {recipe.version} of the recipe {recipe.recipe_id} is known with another content; "
+                f"give the changed recipe version {recipe.version + 1}"
+            )
+        return digest
+
+    def get(self, recipe_id: str, version: int | None = None) -> Recipe:
+        """Return a version of a recipe, the highest by default. Raises `NotFound`."""
+        with self._database.read() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT record FROM recipes WHERE recipe_id = ? AND (? IS NULL OR version = ?) "
+                "ORDER BY version DESC LIMIT 1",
+                (recipe_id, version, version),
+            ).first()
+        if row is None:
+            wanted = recipe_id if version is None else f"{recipe_id} version {version}"
+            raise NotFound(f"there is no recipe {wanted}; `inspectctl recipe list` shows what there is")
+        return Recipe.model_validate_json(row[0])
+
+    def list(self) -> tuple[Recipe, ...]:
+        """Return the highest version of each recipe, by name."""
+        with self._database.read() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT record, max(version) FROM recipes GROUP BY recipe_id ORDER BY recipe_id"
+            ).all()
+        return tuple(Recipe.model_validate_json(row[0]) for row in rows)
+
+
+class DeploymentLog:
+    """Which model judges a recipe, and which did before; append-only."""
+
+    def __init__(self, database: Database, clock: WallClock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def deploy(self, recipe_id: str, model_digest: str, by: str) -> Deployment:
+        """Record that a model judges from now on; deploying the active one again changes nothing."""
+        current = self.current(recipe_id)
+        if current is not None and current.active == model_digest:
+            return current
+        previous = current.active if current else ""
+        return self._add(
+            Deployment(recipe_id=recipe_id, active=model_digest, previous=previous, by=by, at=self._clock())
+        )
+
+    def roll_back(self, recipe_id: str, by: str) -> Deployment:
+        """Record that the previous model judges again. Raises `StateError` when there is none."""
+        current = self.current(recipe_id)
+        if current is None or not current.previous:
+            raise StateError(f"the recipe {recipe_id} has no previous model to go back to; deploy one instead")
+        return self._add(
+            Deployment(
+                recipe_id=recipe_id,
+                active=current.previous,
+                previous=current.active,
+                by=by,
+                rollback=True,
+                at=self._clock(),
+            )
+        )
+
+    def current(self, recipe_id: str) -> Deployment | None:
+        """Return the deployment in force, or None when the recipe never had a model."""
+        history = self.history(recipe_id)
+        return history[-1] if history else None
+
+    def history(self, recipe_id: str) -> tuple[Deployment, ...]:
+        """Return all deployments of a recipe, oldest first."""
+        with self._database.read() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT record FROM deployments WHERE recipe_id = ? ORDER BY number", (recipe_id,)
+            ).all()
+        return tuple(Deployment.model_validate_json(row[0]) for row in rows)
+
+    def _add(self, deployment: Deployment) -> Deployment:
+        with self._database.write() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO deployments (recipe_id, record) VALUES (?, ?)",
+                (deployment.recipe_id, deployment.model_dump_json()),
+            )
+        return deployment
+
+
 class ConditionBook:
-    def raise_(self, name: str, message: str) -> Condition: ...
-    def resolve(self, name: str) -> Condition | None: ...
-    def confirm_all(self, comment: str) -> int: ...
-    def open(self) -> tuple[Condition, ...]: ...   # unresolved or unconfirmed
+    """Conditions that outlive a restart."""
+
+    def __init__(self, database: Database, clock: WallClock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def raise_condition(self, name: str, message: str) -> Condition:
+        """Record that a condition holds; one that is open and unresolved keeps its first time."""
+        known = {condition.name: condition for condition in self.open()}.get(name)
+        if known is not None and known.resolved_at is None:
+            return self._put(known.model_copy(update={"message": message}))
+        return self._put(Condition(name=name, message=message, raised_at=self._clock()))
+
+    def resolve(self, name: str) -> Condition | None:
+        """Record that a condition is over; return it, or None when it did not hold."""
+        known = {condition.name: condition for condition in self.open()}.get(name)
+        if known is None or known.resolved_at is not None:
+            return None
+        return self._put(known.model_copy(update={"resolved_at": self._clock()}))
+
+    def confirm_all(self, comment: str) -> int:
+        """Record that a person has seen all open conditions; return how many there were."""
+        now = self._clock()
+        waiting = [condition for condition in self.open() if condition.confirmed_at is None]
+        for condition in waiting:
+            self._put(condition.model_copy(update={"confirmed_at": now, "comment": comment}))
+        return len(waiting)
+
+    def open(self) -> tuple[Condition, ...]:
+        """Return the conditions that are not both resolved and confirmed, by name."""
+        with self._database.read() as connection:
+            rows = connection.exec_driver_sql("SELECT record FROM conditions WHERE open = 1 ORDER BY name").all()
+        return tuple(Condition.model_validate_json(row[0]) for row in rows)
+
+    def _put(self, condition: Condition) -> Condition:
+        still = condition.resolved_at is None or condition.confirmed_at is None
+        with self._database.write() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO conditions (name, open, record) VALUES (?, ?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET open = excluded.open, record = excluded.record",
+                (condition.name, int(still), condition.model_dump_json()),
+            )
+        return condition
