@@ -1,0 +1,177 @@
+"""The trainer's commands: name, handler, and whether it has an effect that must happen once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from importlib import metadata
+from typing import Any
+
+from cell.clock import utc_now
+from cell.defects import SeedState, Split
+from cell.errors import DataError, ProtocolError
+from cell.jobs import Job, JobKind, JobState
+from cell.recipes import Recipe
+from cell.settings import Settings
+from cell.store.learning import LearningStore
+from cell.wire.messages import Command
+from cell.wire.server import Request
+from trainer import arguments
+from trainer.exporting import Exporter
+from trainer.jobs import Runner
+from trainer.parameters import checked
+from trainer.recipes import load_recipe
+from trainer.review import ReviewCommands
+
+Result = dict[str, Any]
+Handler = Callable[[Command], Result]
+
+#: Commands that change nothing but what a reviewer sees, and so need no place in the ledger.
+_READING = frozenset(
+    {
+        "inspectd.jobs",
+        "inspectd.job",
+        "inspectd.backgrounds",
+        "inspectd.seeds",
+        "inspectd.review.summary",
+        "inspectd.review.next",
+        "inspectd.review.displayed",
+        "inspectd.review.history",
+        "inspectd.models",
+        "inspectd.trainer.status",
+    }
+)
+
+
+def has_effect(command: str) -> bool:
+    """Tell whether a command goes through the ledger."""
+    return command not in _READING
+
+
+class Commands:
+    """Answers every command of the trainer. All calls from the service's one thread, so every answer must be quick."""
+
+    def __init__(self, settings: Settings, store: LearningStore, runner: Runner, exporter: Exporter) -> None:
+        self._settings = settings
+        self._store = store
+        self._runner = runner
+        self._exporter = exporter
+        self._started_at: datetime = utc_now()
+        review = ReviewCommands(store)
+        self._handlers: dict[str, Handler] = {
+            "inspectd.calibrate": self._calibrate,
+            "inspectd.generate": self._generate,
+            "inspectd.train": self._train,
+            "inspectd.jobs": self._jobs,
+            "inspectd.job": self._job,
+            "inspectd.job.cancel": self._cancel,
+            "inspectd.job.resume": self._resume,
+            "inspectd.backgrounds": review.backgrounds,
+            "inspectd.seeds": review.seeds,
+            "inspectd.seed.confirm": review.confirm_seed,
+            "inspectd.seed.refuse": review.refuse_seed,
+            "inspectd.review.summary": review.summary,
+            "inspectd.review.next": review.next_candidate,
+            "inspectd.review.displayed": review.displayed,
+            "inspectd.review.decide": review.decide,
+            "inspectd.review.history": review.history,
+            "inspectd.models": self._models,
+            "inspectd.trainer.status": self._status,
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The commands there are."""
+        return (*self._handlers, "inspectd.export")
+
+    def answer(self, request: Request) -> Result | None:
+        """Answer a command, or return None when its answer follows (an export takes its time)."""
+        if request.command.command == "inspectd.export":
+            self._exporter.start(request, arguments.read(request.command, arguments.Export))
+            return None
+        handler = self._handlers.get(request.command.command)
+        if handler is None:
+            raise ProtocolError(f"the trainer knows no command {request.command.command}; see docs/commands.md")
+        return handler(request.command)
+
+    def _calibrate(self, command: Command) -> Result:
+        recipe = self._recipe(arguments.read(command, arguments.OfRecipe).recipe_id)
+        if not self._store.backgrounds(recipe.recipe_id, Split.LEARN):
+            raise DataError(f"there are no backgrounds of {recipe.recipe_id} to calibrate from; run harvest first")
+        return self._queue(JobKind.CALIBRATE, recipe, {})
+
+    def _generate(self, command: Command) -> Result:
+        asked = arguments.read(command, arguments.Generate)
+        recipe = self._recipe(asked.recipe_id)
+        if unknown := sorted(set(asked.classes) - set(recipe.class_names)):
+            raise DataError(
+                f"{recipe.recipe_id} has no defect class {', '.join(unknown)}; it has {', '.join(recipe.class_names)}"
+            )
+        if not self._store.backgrounds(recipe.recipe_id, Split.LEARN):
+            raise DataError(f"there are no backgrounds of {recipe.recipe_id} to generate on; run harvest first")
+        seeds = self._store.seeds(recipe.recipe_id, state=SeedState.CONFIRMED, split=Split.LEARN)
+        with_seeds = {seed.defect_class for seed in seeds}
+        missing = sorted(set(asked.classes) - with_seeds) or ([] if with_seeds else list(recipe.class_names))
+        if missing:
+            raise DataError(f"no seed of {', '.join(missing)} is confirmed; confirm at least three of each class")
+        self._store.calibration(recipe.recipe_id)
+        return self._queue(JobKind.GENERATE, recipe, asked.model_dump(mode="json", exclude={"recipe_id"}))
+
+    def _train(self, command: Command) -> Result:
+        asked = arguments.read(command, arguments.Train)
+        recipe = self._recipe(asked.recipe_id)
+        # Issued before the job exists: who asks hears the gate's refusal at once, and the job names what it may see.
+        manifest = self._store.gate.issue_training_set(recipe, synthetic_ratio=asked.synthetic_ratio)
+        values = asked.model_dump(mode="json", include={"random_seed", "updates"})
+        return self._queue(JobKind.TRAIN, recipe, {"manifest_id": manifest.manifest_id, **values})
+
+    def _queue(self, kind: JobKind, recipe: Recipe, values: dict[str, Any]) -> Result:
+        self._store.state.require_free(self._settings.minimum_free_mb)
+        parameters = checked(kind, values).model_dump(mode="json")
+        job = self._store.jobs.create(kind, recipe.recipe_id, parameters)
+        self._runner.announce(job)
+        return {"job_id": job.job_id}
+
+    def _jobs(self, command: Command) -> Result:
+        limit = arguments.read(command, arguments.Jobs).limit
+        return {"jobs": [self._current(job).model_dump(mode="json") for job in self._store.jobs.list(limit=limit)]}
+
+    def _job(self, command: Command) -> Result:
+        job = self._current(self._store.jobs.get(arguments.read(command, arguments.OfJob).job_id))
+        return {"job": job.model_dump(mode="json"), "log": self._runner.log_tail(job.job_id)}
+
+    def _cancel(self, command: Command) -> Result:
+        return _moved(self._runner.cancel(arguments.read(command, arguments.OfJob).job_id))
+
+    def _resume(self, command: Command) -> Result:
+        return _moved(self._runner.resume(arguments.read(command, arguments.OfJob).job_id))
+
+    def _models(self, command: Command) -> Result:
+        recipe_id = arguments.read(command, arguments.Models).recipe_id
+        return {"models": [model.model_dump(mode="json") for model in self._store.models(recipe_id or "")]}
+
+    def _status(self, command: Command) -> Result:
+        arguments.read(command, arguments.Nothing)
+        running = self._runner.running
+        queued = self._store.jobs.list(state=JobState.QUEUED, limit=1000)
+        return {
+            "version": metadata.version("inspectd"),
+            "pid": os.getpid(),
+            "started_at": self._started_at.isoformat(),
+            "running": running.model_dump(mode="json") if running else None,
+            "queued": [job.job_id for job in reversed(queued)],
+            "free_mb": round(self._store.state.free_mb()),
+        }
+
+    def _recipe(self, recipe_id: str) -> Recipe:
+        return load_recipe(self._settings.recipes_dir, recipe_id)
+
+    def _current(self, job: Job) -> Job:
+        # The runner's copy is fresher than the row, which is written once a second.
+        running = self._runner.running
+        return running if running is not None and running.job_id == job.job_id else job
+
+
+def _moved(job: Job) -> Result:
+    return {"job_id": job.job_id, "state": job.state.value}

@@ -1,0 +1,214 @@
+"""Accepted candidates and good parts for other tools: as an MVTec AD tree or as a COCO data set.
+
+::
+
+    mvtec: train/good/NAME.png                       coco: images/NAME.png
+           test/<class>/NAME.png                           annotations.json (masks as run lengths: exact)
+           ground_truth/<class>/NAME_mask.png
+
+Pixels stay as the camera gave them: PNG with 8 or 16 bits. A part under several lights gives one picture for each
+channel, ``NAME_<channel>.png``, with the same mask. Candidates that nobody accepted, and planted ones, are left out.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cell.defects import CandidateState, Mask, Split
+from cell.errors import DataError, InspectdError, StateError
+from cell.frames import Pixels
+from cell.recipes import Recipe
+from cell.store.files import disk_errors
+from cell.store.learning import LearningStore
+from cell.wire.server import Request
+from trainer.arguments import Export
+
+_LOG = logging.getLogger(__name__)
+
+Format = Literal["mvtec", "coco"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Picture:
+    """One channel of one part. `mask` is None for a good one."""
+
+    name: str
+    pixels: Pixels
+    defect_class: str
+    mask: Mask | None
+
+
+class ExportCancelled(StateError):
+    """Raise when the service stops in the middle of an export; nothing is left of it."""
+
+
+def export(
+    store: LearningStore,
+    recipe: Recipe,
+    layout: Format,
+    directory: Path,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> int:
+    """Write a data set into `directory`, which must not exist yet; it appears whole or not at all.
+
+    :returns: the number of files.
+    :raises DataError: when the directory exists or there is nothing to export.
+    :raises DiskFull: when there is no room; nothing is left of it then.
+    """
+    if directory.exists():
+        raise DataError(f"{directory} exists already; name a new folder for the export")
+    part = directory.with_name(f".{directory.name}.part")
+    write = _write_mvtec if layout == "mvtec" else _write_coco
+    try:
+        with disk_errors(directory):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            files = write(part, recipe, _pictures(store, recipe, cancelled))
+            part.rename(directory)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return files
+
+
+class Exporter:
+    """Runs exports in a thread of its own, one at a time, because the service answers commands meanwhile."""
+
+    def __init__(self, store: LearningStore, folder: Path, recipe: Callable[[str], Recipe]) -> None:
+        self._store = store
+        self._folder = folder
+        self._recipe = recipe
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    def start(self, request: Request, asked: Export) -> None:
+        """Begin an export; the request is answered when it is done. Raises `StateError` while another one runs."""
+        if self._thread is not None and self._thread.is_alive():
+            raise StateError("an export is running; ask again when it is done")
+        recipe = self._recipe(asked.recipe_id)
+        # A relative folder lies where the service may write under its unit; an absolute one is the caller's business.
+        directory = self._folder / asked.directory
+        self._thread = threading.Thread(
+            target=self._run, args=(request, recipe, asked.format, directory), name="trainer-export"
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop a running export, which leaves nothing behind, and wait for its thread."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, request: Request, recipe: Recipe, layout: Format, directory: Path) -> None:
+        try:
+            files = export(self._store, recipe, layout, directory, self._stopping.is_set)
+        except InspectdError as error:
+            request.refuse(error)
+        except Exception:  # noqa: BLE001 - the thread's boundary: the client must hear, whatever went wrong
+            _LOG.exception("the export of %s failed", recipe.recipe_id)
+            request.refuse(StateError("the export failed inside the trainer; see its journal"))
+        else:
+            request.answer({"files": files, "directory": str(directory)})
+
+
+def _pictures(store: LearningStore, recipe: Recipe, cancelled: Callable[[], bool]) -> Iterator[_Picture]:
+    accepted = store.candidates.list(recipe.recipe_id, state=CandidateState.ACCEPTED, limit=1_000_000)
+    candidates = [row.candidate for row in accepted if not row.candidate.planted_bad]
+    if not candidates:
+        raise DataError(f"no candidate of {recipe.recipe_id} is accepted yet; review some first")
+    for background in store.backgrounds(recipe.recipe_id, Split.LEARN):
+        _go_on(cancelled)
+        yield from _channels(background.background_id, store.read_image(background.image).pixels, recipe, "good", None)
+    for candidate in candidates:
+        _go_on(cancelled)
+        pixels, mask = store.read_image(candidate.image).pixels, store.read_mask(candidate.mask)
+        yield from _channels(candidate.candidate_id, pixels, recipe, candidate.defect_class, mask)
+
+
+def _go_on(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise ExportCancelled("the trainer stops; export again when it is up")
+
+
+def _channels(name: str, stack: NDArray[Any], recipe: Recipe, kind: str, mask: Mask | None) -> Iterator[_Picture]:
+    for channel, pixels in zip(recipe.channel_names, stack, strict=True):
+        yield _Picture(name if len(stack) == 1 else f"{name}_{channel}", pixels, kind, mask)
+
+
+def _write_mvtec(folder: Path, recipe: Recipe, pictures: Iterator[_Picture]) -> int:
+    files = 0
+    for name in ("train/good", *(f"{side}/{kind}" for side in ("test", "ground_truth") for kind in recipe.class_names)):
+        (folder / name).mkdir(parents=True)
+    for picture in pictures:
+        if picture.mask is None:
+            _write_png(folder / "train" / "good" / f"{picture.name}.png", picture.pixels)
+            files += 1
+            continue
+        _write_png(folder / "test" / picture.defect_class / f"{picture.name}.png", picture.pixels)
+        truth = folder / "ground_truth" / picture.defect_class / f"{picture.name}_mask.png"
+        _write_png(truth, np.where(picture.mask, np.uint8(255), np.uint8(0)))
+        files += 2
+    return files
+
+
+def _write_coco(folder: Path, recipe: Recipe, pictures: Iterator[_Picture]) -> int:
+    (folder / "images").mkdir()
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    categories = {name: number for number, name in enumerate(recipe.class_names, start=1)}
+    for number, picture in enumerate(pictures, start=1):
+        file = f"{picture.name}.png"
+        _write_png(folder / "images" / file, picture.pixels)
+        height, width = picture.pixels.shape
+        images.append({"id": number, "file_name": file, "height": height, "width": width})
+        if picture.mask is not None:
+            category = categories[picture.defect_class]
+            annotations.append(_annotation(len(annotations) + 1, number, category, picture.mask))
+    document = {
+        "info": {"description": f"accepted candidates of {recipe.recipe_id}, synthetic, and good parts, real"},
+        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+        "images": images,
+        "annotations": annotations,
+    }
+    (folder / "annotations.json").write_text(json.dumps(document), encoding="utf-8")
+    return len(images) + 1
+
+
+def _annotation(number: int, image: int, category: int, mask: Mask) -> dict[str, Any]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    x, y = int(columns[0]), int(rows[0])
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1],
+        "area": int(mask.sum()),
+        "segmentation": {"size": list(mask.shape), "counts": run_lengths(mask)},
+        "iscrowd": 0,
+    }
+
+
+def run_lengths(mask: Mask) -> list[int]:
+    """Return COCO's uncompressed run lengths: column by column, beginning with the number of zeros."""
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    bounds = np.concatenate([[0], edges, [flat.size]])
+    lengths: list[int] = np.diff(bounds).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+def _write_png(path: Path, pixels: NDArray[Any]) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    path.write_bytes(buffer.getvalue())

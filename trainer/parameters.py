@@ -1,0 +1,75 @@
+"""What a job may be asked for: the only keys that its row may carry, checked when asked and again in the child.
+
+A training is named by its manifest alone. There is no key for a folder, a file, a list of images or a label: what a
+training sees is what the store's gate issued, and nothing can be added on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from cell.base import Record
+from cell.errors import JobError
+from cell.jobs import Job, JobKind
+from cell.recipes import Name
+
+#: d-prime from barely visible to gross; None leaves the range to the generator.
+Severity = Annotated[float, Field(gt=0, le=1e4)]
+RandomSeed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class CalibrateParameters(Record):
+    """A calibration takes everything from the recipe and the store."""
+
+
+class GenerateParameters(Record):
+    """Which candidates to make."""
+
+    arm: Name = "diffusion"
+    classes: tuple[Name, ...] = ()  # empty: every class with confirmed seeds
+    per_class: int = Field(ge=1, le=100_000)
+    severity: tuple[Severity, Severity] | None = None
+    random_seed: RandomSeed = 0
+    #: How many known-bad candidates are hidden among the others, in all.
+    planted_bad: int = Field(default=0, ge=0, le=1000)
+
+    @model_validator(mode="after")
+    def _range_in_order(self) -> Self:
+        if self.severity is not None and self.severity[0] > self.severity[1]:
+            raise ValueError("the severity range must be given as [low, high]")
+        return self
+
+
+class TrainParameters(Record):
+    """Which manifest to train on."""
+
+    manifest_id: Name
+    random_seed: RandomSeed = 0
+    updates: int | None = Field(default=None, ge=1, le=1_000_000)
+
+
+Parameters = CalibrateParameters | GenerateParameters | TrainParameters
+
+_MODELS: dict[JobKind, type[Parameters]] = {
+    JobKind.CALIBRATE: CalibrateParameters,
+    JobKind.GENERATE: GenerateParameters,
+    JobKind.TRAIN: TrainParameters,
+}
+
+
+def of_job(job: Job) -> Parameters:
+    """Return the parameters of a job's row. Raises `JobError` when the row carries anything else."""
+    return checked(job.kind, job.parameters)
+
+
+def checked(kind: JobKind, values: Mapping[str, Any]) -> Parameters:
+    """Return the parameters for a kind of job. Raises `JobError` naming the key that is wrong or unknown."""
+    try:
+        return _MODELS[kind].model_validate(dict(values))
+    except ValidationError as error:
+        detail = error.errors()[0]
+        key = ".".join(str(part) for part in detail["loc"]) or "parameters"
+        raise JobError(f"a {kind} job can't take {key}: {detail['msg'].lower()}; ask for a new job") from error

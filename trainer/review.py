@@ -1,0 +1,160 @@
+"""Commands about what people look at: backgrounds, seeds, candidates and the decisions about them.
+
+Nothing here decides. A decision needs the token that the store's gate gave when the candidate was displayed to that
+reviewer, and there is no command for more than one candidate.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from cell.defects import CandidateState, Mask, Seed
+from cell.errors import DataError
+from cell.store.candidates import CandidateRow
+from cell.store.learning import LearningStore
+from cell.wire.messages import Command
+from trainer import arguments
+
+Result = dict[str, Any]
+
+#: More candidates than any review of one recipe holds.
+_ALL = 1_000_000
+
+
+class ReviewCommands:
+    """Answers the commands of the review page and of ``inspectctl review``."""
+
+    def __init__(self, store: LearningStore) -> None:
+        self._store = store
+
+    def backgrounds(self, command: Command) -> Result:
+        """List the good parts of a recipe."""
+        asked = arguments.read(command, arguments.OfRecipe)
+        return {"backgrounds": [b.model_dump(mode="json") for b in self._store.backgrounds(asked.recipe_id)]}
+
+    def seeds(self, command: Command) -> Result:
+        """List the real defects of a recipe, proposed ones too."""
+        asked = arguments.read(command, arguments.Seeds)
+        return {"seeds": [s.model_dump(mode="json") for s in self._store.seeds(asked.recipe_id, state=asked.state)]}
+
+    def confirm_seed(self, command: Command) -> Result:
+        """Keep a proposal as a seed, with the mask that the person drew or the proposed one."""
+        asked = arguments.read(command, arguments.SeedConfirm)
+        seed = self._store.seed(asked.seed_id)
+        mask = self._store.read_mask(seed.mask)
+        if asked.mask_png_base64 is not None:
+            mask = _mask_of_png(asked.mask_png_base64, mask.shape[0], mask.shape[1])
+        confirmed = self._store.confirm_seed(
+            seed.seed_id, asked.defect_class, mask, asked.reviewer, is_person=asked.is_person
+        )
+        return _seed(confirmed)
+
+    def refuse_seed(self, command: Command) -> Result:
+        """Refuse a proposal."""
+        asked = arguments.read(command, arguments.SeedRefuse)
+        return _seed(self._store.refuse_seed(asked.seed_id, asked.reviewer))
+
+    def summary(self, command: Command) -> Result:
+        """Count where the candidates of a recipe stand, and who decided."""
+        asked = arguments.read(command, arguments.OfRecipe)
+        by_class = {
+            name: {state.value: counts.get(state, 0) for state in CandidateState}
+            for name, counts in self._store.candidates.counts(asked.recipe_id).items()
+        }
+        totals = {state.value: sum(counts[state.value] for counts in by_class.values()) for state in CandidateState}
+        decided = self._decided(asked.recipe_id)
+        reviewers = Counter(row.decision.reviewer for row in decided if row.decision is not None)
+        answer: Result = {**totals, "by_class": by_class, "reviewers": dict(reviewers)}
+        if totals[CandidateState.WAITING.value] == 0:
+            # Told at the end only: before that it would say which candidates were planted.
+            planted = [row for row in decided if row.candidate.planted_bad]
+            caught = sum(row.state is CandidateState.REJECTED for row in planted)
+            answer["planted"] = {"shown": len(planted), "rejected": caught}
+        return answer
+
+    def next_candidate(self, command: Command) -> Result:
+        """Return the candidate that waits next, behind `after` when that is given, and from the start at the end."""
+        asked = arguments.read(command, arguments.ReviewNext)
+        waiting = self._store.candidates.list(
+            asked.recipe_id, state=CandidateState.WAITING, defect_class=asked.defect_class or "", limit=_ALL
+        )
+        if not waiting:
+            return {"candidate": None, "waiting": 0, "background": None}
+        row = _behind(waiting, asked.after)
+        background = self._store.background(row.candidate.provenance.background_id)
+        return {
+            "candidate": _shown(row),
+            "waiting": len(waiting),
+            "background": background.model_dump(mode="json"),
+        }
+
+    def displayed(self, command: Command) -> Result:
+        """Note that a candidate is on a reviewer's screen; the token is good for one decision about it."""
+        asked = arguments.read(command, arguments.ReviewDisplayed)
+        return {"token": self._store.gate.displayed(asked.candidate_id, asked.reviewer)}
+
+    def decide(self, command: Command) -> Result:
+        """Record one decision about one candidate."""
+        asked = arguments.read(command, arguments.ReviewDecide)
+        decision = self._store.gate.decide(
+            asked.candidate_id,
+            asked.verb,
+            reviewer=asked.reviewer,
+            is_person=asked.is_person,
+            token=asked.token,
+            reason=asked.reason,
+        )
+        return {"decision": decision.model_dump(mode="json")}
+
+    def history(self, command: Command) -> Result:
+        """List the standing decisions of a recipe, newest first."""
+        asked = arguments.read(command, arguments.ReviewHistory)
+        decisions = [row.decision for row in self._decided(asked.recipe_id) if row.decision is not None]
+        decisions.sort(key=lambda decision: decision.sequence, reverse=True)
+        return {"decisions": [decision.model_dump(mode="json") for decision in decisions[: asked.limit]]}
+
+    def _decided(self, recipe_id: str) -> list[CandidateRow]:
+        states = (CandidateState.ACCEPTED, CandidateState.REJECTED)
+        return [row for state in states for row in self._store.candidates.list(recipe_id, state=state, limit=_ALL)]
+
+
+def _behind(waiting: tuple[CandidateRow, ...], after: str | None) -> CandidateRow:
+    ids = [row.candidate.candidate_id for row in waiting]
+    if after is None or after not in ids:
+        return waiting[0]
+    return waiting[(ids.index(after) + 1) % len(waiting)]
+
+
+def _shown(row: CandidateRow) -> dict[str, Any]:
+    # Whether it was planted is what the review finds out: a reviewer is never told beforehand.
+    return row.candidate.model_dump(mode="json", exclude={"planted_bad"})
+
+
+def _seed(seed: Seed) -> Result:
+    return {"seed": seed.model_dump(mode="json")}
+
+
+def _mask_of_png(text: str, height: int, width: int) -> Mask:
+    """Decode a mask; nonzero is defect. Raises `DataError` when it is no PNG of that size or is empty."""
+    try:
+        data = base64.b64decode(text, validate=True)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            if picture.size != (width, height):
+                raise DataError(
+                    f"the mask is {picture.size[0]}x{picture.size[1]} pixels, its image {width}x{height}; "
+                    "draw it on this image"
+                )
+            pixels = np.asarray(picture.convert("L"))
+    except (binascii.Error, ValueError, UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DataError("the mask is not a whole PNG in base64; send it again") from error
+    mask: Mask = pixels > 0
+    if not mask.any():
+        raise DataError("the mask is empty; mark the defect or refuse the seed")
+    return mask
