@@ -74,6 +74,8 @@ class WebSettings(_Section):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
+    #: Where a reverse proxy that authenticates shows the pages to other machines, e.g. https://cell7.example.
+    public_origin: str = ""
 
 
 class TrainerSettings(_Section):
