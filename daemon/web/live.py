@@ -1,0 +1,97 @@
+"""The live page: the last part on every channel, its verdict, and how the last fifty went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter
+from starlette.requests import Request
+from starlette.routing import Route
+
+from cell.defects import ImageRef
+from cell.errors import DataError, NotFound
+from cell.verdicts import Verdict
+from daemon.web import views
+from daemon.web.site import Answer, Site, page, parsed, query
+
+_SHOWN = 50
+_VERDICT: TypeAdapter[Verdict] = TypeAdapter(Verdict)
+
+
+def now(site: Site, request: Request) -> Answer:
+    """Answer the state of the cell and, when it is another than the page shows (`job`, `picture`), the last parts."""
+    status = site.daemon.call("inspectd.status")
+    answer: Answer = {"status": _status(status)}
+    newest = site.daemon.call("GetResultListFiltered", {"MaxResults": 1}).get("Results", [])
+    job_id = _verdict(newest[0]).job_id if newest else ""
+    shown, has_picture = request.query_params.get("job", ""), bool(request.query_params.get("picture"))
+    if job_id and job_id == shown and has_picture:
+        return answer
+    picture = _picture(site, job_id) if job_id else None
+    if job_id and job_id == shown and picture is None:
+        return answer
+    results = site.daemon.call("GetResultListFiltered", {"MaxResults": _SHOWN}).get("Results", [])
+    verdicts = [_verdict(result) for result in results]
+    if verdicts and verdicts[0].job_id != job_id:
+        picture = _picture(site, verdicts[0].job_id)
+    answer["results"] = [{"verdict": verdict.model_dump(mode="json")} for verdict in verdicts]
+    answer["picture"] = picture
+    return answer
+
+
+def _picture(site: Site, job_id: str) -> Answer | None:
+    """Return the archived frames of a part, None while there are none: pixels follow the verdict or are not kept."""
+    try:
+        components = site.daemon.call("GetResultComponentsById", {"ResultId": job_id}).get("Components", [])
+        image = next((image for image in map(_image, components) if image is not None), None)
+        if image is None:
+            return None
+        stack = site.gallery.stack(image.path, image.digest)
+    except (NotFound, DataError):
+        return None
+    return {"address": image.path, **views.part_view(image, stack)}
+
+
+def _image(component: dict[str, Any]) -> ImageRef | None:
+    path, digest = component.get("path"), component.get("digest")
+    return ImageRef(path=path, digest=digest) if isinstance(path, str) and isinstance(digest, str) else None
+
+
+def _verdict(result: dict[str, Any]) -> Verdict:
+    return parsed(_VERDICT, result.get("ResultContent"), "verdict")
+
+
+def _status(status: dict[str, Any]) -> Answer:
+    model = status.get("model") or {}
+    latency = status.get("latency_ms") or {}
+    facts = [
+        ("state", str(status.get("state", ""))),
+        ("recipe", _named(status.get("recipe"))),
+        ("model", _named(model) if model else "none: every verdict is FAULT"),
+        ("stands beside", _named(status.get("standby"))),
+        ("median", f"{latency['p50']:.0f} ms" if latency.get("p50") is not None else ""),
+        ("99 of 100 below", f"{latency['p99']:.0f} ms" if latency.get("p99") is not None else ""),
+        ("cell", "emulated" if status.get("emulated") else "real"),
+        ("version", str(status.get("version", ""))),
+    ]
+    return {
+        "counts": status.get("counts", {}),
+        "facts": [fact for fact in facts if fact[1]],
+        "conditions": [_condition(condition) for condition in status.get("conditions", [])],
+    }
+
+
+def _named(value: object) -> str:
+    if isinstance(value, dict):
+        return str(value.get("model_id") or value.get("recipe_id") or "")
+    return str(value or "")
+
+
+def _condition(value: object) -> str:
+    return str(value.get("message", "")) if isinstance(value, dict) else str(value)
+
+
+ROUTES = [
+    Route("/live", page("live.html")),
+    Route("/api/live", query(now)),
+]
