@@ -128,7 +128,7 @@ class PixelPrecision:
 
 
 def freeze_threshold(
-    defective: Sequence[float] | Floats, good: Sequence[float] | Floats, max_false_rejection: float = 0.05
+    defective: Sequence[float] | Floats | None, good: Sequence[float] | Floats, max_false_rejection: float = 0.05
 ) -> float:
     """Choose the decision threshold (score >= threshold is NG) from held-out scores of learning parts.
 
@@ -136,12 +136,14 @@ def freeze_threshold(
     defective ones; of those the one that rejects the fewest good ones; and of that range the middle on the logit scale,
     so that a clean gap between good and defective is split rather than hugged.
 
+    :param defective: scores of held-out defective images; None when there are none that the model never saw: then the
+        lowest threshold within `max_false_rejection` is taken, since a wrong OK is what costs.
     :raises ValueError: when there are no good scores.
     """
     if not len(good):
         raise ValueError("a threshold needs scores of good parts")
     low_scores = np.sort(np.asarray(good, np.float64))
-    bad_scores = np.sort(np.asarray(defective, np.float64))
+    bad_scores = np.sort(np.asarray([] if defective is None else defective, np.float64))
     levels = np.unique(np.concatenate([[0.0], low_scores, bad_scores, [1.0]]))
     # A threshold in (levels[i], levels[i + 1]] judges all the same.
     uppers = levels[1:]
@@ -151,6 +153,8 @@ def freeze_threshold(
     if not feasible.size:
         # Even a score of 1.0 is common among good parts: nothing can be told apart, only certainty is called NG.
         return 1.0
+    if defective is None:
+        return _logit_middle(float(levels[feasible[0]]), float(uppers[feasible[0]]))
     best = min(feasible, key=lambda index: (accepted[index], rejected[index], index))
     same = [i for i in feasible if accepted[i] == accepted[best] and rejected[i] == rejected[best]]
     return _logit_middle(float(levels[same[0]]), float(uppers[same[-1]]))

@@ -1,0 +1,149 @@
+"""Grouped cross-validation inside the learning parts: it freezes the decision threshold before anything is tested.
+
+Physical parts are dealt to folds, part by part within every class, so that each fold holds parts of every class and of
+the good ones; pictures of one part are never on two sides. A synthetic image carries the part of its background as its
+group and, in ``tags["pasted_from"]``, the part whose pixels were pasted into it, if any: it is left out of a fold that
+holds either of them out. An adapter that was fitted to all seeds can't be undone that way; then the scores of held-out
+seeds are too good, and the threshold is placed by the good parts alone (`seeds_are_held_out` False).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cell.defects import Sample
+from cell.errors import DataError
+from cell.imaging.preprocess import Preprocessing
+from cell.jobs import Progress
+from trainer.evaluate import GOOD, Scored, score_samples, truth_of
+from trainer.fit import Cancelled, FitConfig, ReportProgress, fit, ignore_progress, never_cancelled
+from trainer.metrics import freeze_threshold
+
+#: Tag of a synthetic sample: the physical part whose pixels it contains beside its background's.
+PASTED_FROM = "pasted_from"
+
+
+@dataclass(frozen=True, slots=True)
+class CrossValidation:
+    """Scores of parts by models that never saw them, and the threshold frozen by them."""
+
+    threshold: float
+    source: str  # a sentence for the evaluation report
+    scored: tuple[Scored, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdRule:
+    """How the threshold is found."""
+
+    folds: int = 3
+    max_false_rejection: float = 0.05  # share of the held-out good images that may be rejected
+    seeds_are_held_out: bool = True  # False when something that every fold saw was fitted to all seeds
+
+    def threshold(self, scored: Sequence[Scored]) -> float:
+        """Return the threshold for held-out scores of learning parts, see :func:`trainer.metrics.freeze_threshold`."""
+        good = [one.score for one in scored if one.truth == GOOD]
+        defective = [one.score for one in scored if one.truth != GOOD] if self.seeds_are_held_out else None
+        return freeze_threshold(defective, good, self.max_false_rejection)
+
+    def source(self) -> str:
+        """Return the sentence for the report."""
+        basis = "" if self.seeds_are_held_out else ", by the good parts alone"
+        return (
+            f"grouped {self.folds}-fold cross-validation inside the learning parts, "
+            f"false rejection <= {self.max_false_rejection:.0%}{basis}"
+        )
+
+
+def deal_folds(samples: Sequence[Sample], classes: Sequence[str], folds: int, seed: int) -> dict[str, int]:
+    """Deal the physical parts of the real samples to folds, shuffled within every class.
+
+    A part with several kinds of pictures (good and defective, or of two classes) counts where it is defective.
+    """
+    kinds: dict[str, str] = {}
+    for sample in samples:
+        if not sample.synthetic:
+            truth = truth_of(sample, classes)
+            if truth != GOOD or sample.group not in kinds:
+                kinds[sample.group] = truth
+    rng = np.random.default_rng(seed)
+    dealt: dict[str, int] = {}
+    position = 0
+    for kind in [*classes, GOOD]:
+        parts = sorted(part for part, its in kinds.items() if its == kind)
+        rng.shuffle(parts)
+        # Going on where the last class ended keeps the folds equally large when classes have few parts.
+        for part in parts:
+            dealt[part] = position % folds
+            position += 1
+    return dealt
+
+
+def cross_validate(
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+    config: FitConfig,
+    rule: ThresholdRule | None = None,
+    *,
+    progress: ReportProgress = ignore_progress,
+    cancelled: Cancelled = never_cancelled,
+    checkpoints: Path | None = None,
+) -> CrossValidation:
+    """Score every real learning part by a model fitted without it, and freeze the threshold.
+
+    :param checkpoints: existing folder for the checkpoint of the fold in work.
+    :raises DataError: when fewer than two parts show a defect or fewer than two are good.
+    :raises JobCancelled: between two updates when `cancelled` says so.
+    """
+    rule = rule or ThresholdRule()
+    folds = rule.folds
+    dealt = deal_folds(samples, classes, folds, config.seed)
+    _refuse_too_few(samples, classes)
+    scored: list[Scored] = []
+    for fold in range(folds):
+        held_out = {part for part, where in dealt.items() if where == fold}
+        kept = [sample for sample in samples if sample.group not in held_out and _source(sample) not in held_out]
+        tested = [sample for sample in samples if not sample.synthetic and sample.group in held_out]
+        if not tested:
+            continue
+        model = fit(
+            kept,
+            preprocessing,
+            classes,
+            replace(config, seed=config.seed + 1000 * (fold + 1)),
+            progress=_part_of(progress, fold, folds),
+            cancelled=cancelled,
+            checkpoint=None if checkpoints is None else checkpoints / f"fold-{fold}.safetensors",
+            stage=f"cross-validation {fold + 1}/{folds}",
+        )
+        scored += score_samples(model.predict, tested, classes)
+    return CrossValidation(rule.threshold(scored), rule.source(), tuple(scored))
+
+
+def _source(sample: Sample) -> str:
+    return sample.tags.get(PASTED_FROM, "")
+
+
+def _part_of(progress: ReportProgress, fold: int, folds: int) -> ReportProgress:
+    def report(own: Progress) -> None:
+        done, total = own.done + fold * own.total, folds * own.total
+        progress(own.model_copy(update={"done": done, "total": total}))
+
+    return report
+
+
+def _refuse_too_few(samples: Sequence[Sample], classes: Sequence[str]) -> None:
+    real = [(sample.group, truth_of(sample, classes)) for sample in samples if not sample.synthetic]
+    for kind, count in (
+        ("defective", len({group for group, truth in real if truth != GOOD})),
+        ("good", len({group for group, truth in real if truth == GOOD})),
+    ):
+        if count < 2:
+            raise DataError(
+                f"cross-validation needs at least 2 {kind} real parts to learn from, there are {count}; add more"
+            )
