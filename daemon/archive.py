@@ -1,0 +1,158 @@
+"""Pixels behind the verdict: which parts keep their frames, written by a thread of its own.
+
+All NG and FAULT parts are kept, and the share of OK parts that the recipe says, chosen by their job's number so that a
+restart chooses the same; of the other OK parts the last N form a ring. The queue is bounded in parts: when the disk is
+slower than the line, the line goes on and what is not written is counted and raised as a condition.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from cell.errors import DataError, DiskFull, StoreError
+from cell.frames import FrameSet
+from cell.recipes import ArchiveRule
+from cell.store.images import stored, write_stack
+from cell.store.layout import StateDir
+from cell.store.line import LineStore
+from cell.store.line_records import ArchivedPart
+from cell.verdicts import Outcome, Verdict
+from daemon.notices import Conditions
+
+_LOG = logging.getLogger(__name__)
+
+#: Parts that may wait for the disk.
+QUEUE_PARTS = 32
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entry:
+    frames: FrameSet
+    verdict: Verdict
+    rule: ArchiveRule
+
+
+class Archive:
+    """Takes frames from the line without waiting and writes them behind it.
+
+    :param minimum_free_mb: below this nothing is written, so that verdicts still find room.
+    """
+
+    def __init__(self, store: LineStore, state: StateDir, conditions: Conditions, minimum_free_mb: int) -> None:
+        self._store = store
+        self._state = state
+        self._conditions = conditions
+        self._minimum_free_mb = minimum_free_mb
+        self._queue: queue.Queue[_Entry | None] = queue.Queue(QUEUE_PARTS)
+        self._rings: dict[str, deque[ArchivedPart]] = {}
+        self._thread = threading.Thread(target=self._run, name="archive")
+        self.written = 0
+        self.dropped = 0
+        self.failed = 0
+
+    @property
+    def waiting(self) -> int:
+        """Parts in the queue."""
+        return self._queue.qsize()
+
+    def start(self) -> None:
+        """Start the writer."""
+        self._thread.start()
+
+    def offer(self, frames: FrameSet, verdict: Verdict, rule: ArchiveRule) -> None:
+        """Take over a part's frames if the rule keeps them. Never waits."""
+        if not keeps_for_good(verdict, rule) and rule.ring == 0:
+            return
+        try:
+            self._queue.put_nowait(_Entry(frames, verdict, rule))
+        except queue.Full:
+            self.dropped += 1
+            self._conditions.raise_(
+                "archive-behind",
+                f"frames of part {verdict.part_id} and perhaps later ones are not archived because the disk is slower "
+                "than the line; lower the recipe's ok_share and ring or use a faster disk",
+            )
+
+    def stop(self, timeout_s: float) -> bool:
+        """Write what waits, then end; tell whether that was done in time."""
+        if not self._thread.is_alive():
+            return True
+        try:
+            self._queue.put(None, timeout=timeout_s)
+        except queue.Full:
+            return False
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (entry := self._queue.get()) is not None:
+            try:
+                self._write(entry)
+            except DiskFull as error:
+                self.failed += 1
+                self._conditions.raise_("disk-full", str(error))
+            except (StoreError, DataError) as error:
+                self.failed += 1
+                self._conditions.raise_("archive", f"frames can't be archived: {error}")
+            else:
+                self._conditions.resolve("archive")
+                self._conditions.resolve("disk-full")
+                if self._queue.qsize() < QUEUE_PARTS // 2:
+                    self._conditions.resolve("archive-behind")
+
+    def _write(self, entry: _Entry) -> None:
+        self._state.require_free(self._minimum_free_mb)
+        frames, verdict = entry.frames, entry.verdict
+        stack = stored(frames, job_id=verdict.job_id, outcome=str(verdict.outcome), model_digest=verdict.model_digest)
+        path = self._state.archive_path(verdict.recipe_id, verdict.job_id, verdict.created_at)
+        # Uncompressed: a codec would take processor time from the line for pixels that are mostly noise.
+        pixels_digest = write_stack(path, stack, compression="none")
+        part = ArchivedPart(
+            job_id=verdict.job_id,
+            part_id=verdict.part_id,
+            recipe_id=verdict.recipe_id,
+            path=self._state.relative(path),
+            digest=pixels_digest,
+            outcome=verdict.outcome,
+            size_bytes=path.stat().st_size,
+            emulated=frames.emulated,
+            at=verdict.created_at,
+        )
+        self._store.archive.add(part)
+        self.written += 1
+        if not keeps_for_good(verdict, entry.rule):
+            self._turn_ring(part, entry.rule)
+
+    def _turn_ring(self, part: ArchivedPart, rule: ArchiveRule) -> None:
+        ring = self._rings.get(part.recipe_id)
+        if ring is None:
+            ring = self._rings[part.recipe_id] = self._ring_on_disk(part.recipe_id, rule)
+        else:
+            ring.append(part)
+        surplus = [ring.popleft() for _ in range(len(ring) - rule.ring)]
+        if surplus:
+            self._store.archive.delete(surplus)
+
+    def _ring_on_disk(self, recipe_id: str, rule: ArchiveRule) -> deque[ArchivedPart]:
+        ring: deque[ArchivedPart] = deque()
+        after = ""
+        while page := self._store.archive.list(recipe_id=recipe_id, outcome=Outcome.OK, after_job=after, limit=_PAGE):
+            ring.extend(part for part in page if not _in_share(part.job_id, rule.ok_share))
+            after = page[-1].job_id
+        return ring
+
+
+def keeps_for_good(verdict: Verdict, rule: ArchiveRule) -> bool:
+    """Tell whether a part's frames are kept, whatever comes after."""
+    return verdict.outcome is not Outcome.OK or _in_share(verdict.job_id, rule.ok_share)
+
+
+def _in_share(job_id: str, share: float) -> bool:
+    number = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4], "big")
+    return number < share * 2**32

@@ -1,0 +1,259 @@
+"""The dispatch table: each name of :mod:`daemon.vocabulary` and what carries it out.
+
+A handler runs in the command loop and returns its result, or hands the request to a worker or the line and returns
+None; then it is answered from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC
+from typing import Any, Protocol
+
+from cell.errors import StateError
+from cell.frames import FrameSet
+from cell.settings import Settings
+from cell.store.line import LineStore
+from cell.store.line_records import PartReport
+from cell.verdicts import Verdict
+from cell.wire.server import Request
+from daemon import vocabulary as v
+from daemon.deploy import Deployer
+from daemon.errands import Errands
+from daemon.notices import EventLog
+from daemon.queries import Records, Status, version
+from daemon.recipes import Recipes
+from daemon.states import Cause, Snapshot
+from daemon.station import Station
+
+Result = dict[str, Any]
+Handler = Callable[[Request, Any], Result | None]
+
+#: Kinds of errands, a thread each.
+RECIPES, MODELS, HARVEST = "recipes", "models", "harvest"
+
+
+class Gatherer(Protocol):
+    """What the commands need of the harvester."""
+
+    def offer(self, frames: FrameSet, verdict: Verdict) -> None:
+        """Take in a judged part without waiting."""
+
+    def report(self, report: PartReport) -> None:
+        """Take in what another station found."""
+
+    def run_once(self, recipe_id: str) -> Result:
+        """Look through the archive."""
+
+    def start(self) -> None:
+        """Harvest while parts run."""
+
+    def stop(self) -> None:
+        """Stop doing so."""
+
+    def summary(self, recipe_id: str) -> Result:
+        """Tell what was taken, refused and why."""
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """The objects that carry commands out; built by ``main``."""
+
+    settings: Settings
+    store: LineStore
+    log: EventLog
+    station: Station
+    recipes: Recipes
+    deployer: Deployer
+    records: Records
+    status: Status
+    harvester: Gatherer
+    errands: Errands
+
+
+class Dispatcher:
+    """Answers requests from the table. A name of the vocabulary without a handler is found at start-up."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._handlers = self._production() | self._looking() | self._learning()
+        unequal = set(self._handlers) ^ set(v.COMMANDS)
+        if unequal:
+            raise StateError(f"the command table does not fit the vocabulary: {', '.join(sorted(unequal))}")
+
+    def __call__(self, request: Request) -> Result | None:
+        """Carry a request out. Raises `ProtocolError` for wrong arguments, and what the handler raises."""
+        command = request.command
+        return self._handlers[command.command](request, v.parse(command.command, command.arguments))
+
+    def _production(self) -> dict[str, Handler]:
+        return {
+            "SelectModeAutomatic": self._select_mode,
+            "Halt": self._halt,
+            "Reset": self._reset,
+            "ConfirmAll": self._confirm_all,
+            "PrepareRecipe": self._prepare,
+            "UnprepareRecipe": self._unprepare,
+            "AddRecipe": self._add_recipe,
+            "StartSingleJob": self._start_single,
+            "StartContinuous": self._start_continuous,
+            "Stop": lambda _, a: _moved(self._rooms.station.stop(_cause(a))),
+            "Abort": lambda _, a: _moved(self._rooms.station.abort(Cause.ABORT, _cause(a))),
+            "ActivateConfiguration": self._activate,
+        }
+
+    def _looking(self) -> dict[str, Handler]:
+        records = self._rooms.records
+        return {
+            "GetRecipeListFiltered": lambda _, a: records.recipes(a.MaxResults),
+            "GetResultById": lambda _, a: records.result(a.ResultId),
+            "GetResultListFiltered": lambda _, a: records.results(a),
+            "GetResultComponentsById": lambda _, a: records.components(a.ResultId),
+            "GetConfigurationList": lambda _, a: records.configurations(a.MaxResults),
+            "GetConfigurationById": lambda _, a: records.configuration(a.ConfigurationId),
+            "inspectd.ping": lambda _, __: {"version": version(), "cell_name": self._rooms.settings.cell_name},
+            "inspectd.status": self._status,
+            "inspectd.events": lambda _, a: records.events(a),
+        }
+
+    def _learning(self) -> dict[str, Handler]:
+        harvester = self._rooms.harvester
+        return {
+            "inspectd.report_part": self._report_part,
+            "inspectd.harvest.run": self._harvest_run,
+            "inspectd.harvest.start": lambda _, __: self._harvesting(harvester.start),
+            "inspectd.harvest.stop": lambda _, __: self._harvesting(harvester.stop),
+            "inspectd.harvest.summary": lambda _, a: {"harvest": harvester.summary(self._recipe_id(a.recipe_id))},
+            "inspectd.deploy": self._deploy,
+            "inspectd.promote": self._promote,
+            "inspectd.rollback": self._roll_back,
+            "inspectd.models": lambda _, a: {"models": self._rooms.deployer.listing(a.recipe_id)},
+        }
+
+    def _select_mode(self, _: Request, __: v.Arguments) -> Result:
+        return _moved(self._rooms.station.machine.fire(Cause.SELECT_MODE_AUTOMATIC))
+
+    def _halt(self, request: Request, arguments: v.CauseArguments) -> None:
+        after = self._rooms.station.abort(Cause.HALT, _cause(arguments))
+        self._end_production(request, after)
+
+    def _reset(self, request: Request, arguments: v.CauseArguments) -> None:
+        after = self._rooms.station.abort(Cause.RESET, _cause(arguments))
+        self._end_production(request, after)
+
+    def _end_production(self, request: Request, after: Snapshot) -> None:
+        def work() -> Result:
+            self._rooms.recipes.put_away()
+            return _moved(after)
+
+        self._rooms.errands.defer(RECIPES, request, work)
+
+    def _confirm_all(self, _: Request, arguments: v.ConfirmArguments) -> Result:
+        return {"Error": 0, "Confirmed": self._rooms.store.conditions.confirm_all(arguments.Comment)}
+
+    def _prepare(self, request: Request, arguments: v.RecipeArguments) -> None:
+        def work() -> Result:
+            prepared, model_digest = self._rooms.recipes.prepare(arguments.RecipeId)
+            recipe = prepared.recipe
+            internal = {
+                "Id": recipe.recipe_id,
+                "Version": str(recipe.version),
+                "Hash": recipe.record_digest(),
+                "HashAlgorithm": "SHA-256",
+            }
+            return {
+                "Error": 0,
+                "RecipeId": recipe.recipe_id,
+                "InternalRecipeId": internal,
+                "ModelDigest": model_digest,
+            }
+
+        self._rooms.station.machine.check(Cause.PREPARE_RECIPE)
+        self._rooms.errands.defer(RECIPES, request, work)
+
+    def _unprepare(self, request: Request, arguments: v.OptionalRecipeArguments) -> None:
+        def work() -> Result:
+            self._rooms.recipes.unprepare(arguments.RecipeId)
+            return _moved(self._rooms.station.machine.now)
+
+        self._rooms.errands.defer(RECIPES, request, work)
+
+    def _add_recipe(self, _: Request, arguments: v.AddRecipeArguments) -> Result:
+        recipe = arguments.Recipe
+        found = self._rooms.store.recipes.add(recipe)
+        internal = {"Id": recipe.recipe_id, "Version": str(recipe.version), "Hash": found, "HashAlgorithm": "SHA-256"}
+        return {"Error": 0, "RecipeId": recipe.recipe_id, "InternalRecipeId": internal}
+
+    def _start_single(self, request: Request, arguments: v.StartArguments) -> None:
+        self._rooms.station.trigger(request, arguments)
+
+    def _start_continuous(self, _: Request, arguments: v.StartContinuousArguments) -> Result:
+        return {"Error": 0, "JobId": self._rooms.station.start_continuous(arguments)}
+
+    def _activate(self, _: Request, arguments: v.ConfigurationArguments) -> Result:
+        station = self._rooms.station
+        prepared = station.prepared
+        if prepared is None:
+            raise StateError("no recipe is prepared; PrepareRecipe first")
+        self._rooms.records.calibration_for(arguments.ConfigurationId, prepared.recipe.recipe_id)
+        station.prepared = replace(prepared, configuration_id=arguments.ConfigurationId)
+        return {"Error": 0, "ConfigurationId": arguments.ConfigurationId}
+
+    def _status(self, _: Request, __: v.Arguments) -> Result:
+        prepared = self._rooms.station.prepared
+        recipe_id = prepared.recipe.recipe_id if prepared is not None else ""
+        return self._rooms.status.report() | {"harvest": self._rooms.harvester.summary(recipe_id) if recipe_id else {}}
+
+    def _report_part(self, _: Request, arguments: v.ReportArguments) -> Result:
+        report = PartReport(
+            part_id=arguments.part_id,
+            outcome=arguments.outcome,
+            defect_class=arguments.defect_class or "",
+            source=arguments.source,
+            at=self._rooms.log.now().astimezone(UTC),
+        )
+        self._rooms.harvester.report(report)
+        return {"part_id": report.part_id, "outcome": str(report.outcome)}
+
+    def _harvest_run(self, request: Request, arguments: v.HarvestArguments) -> None:
+        recipe_id = self._recipe_id(arguments.recipe_id)
+        harvester = self._rooms.harvester
+        self._rooms.errands.defer(HARVEST, request, lambda: {"harvest": harvester.run_once(recipe_id)})
+
+    def _harvesting(self, change: Callable[[], None]) -> Result:
+        change()
+        return {"harvest": {}}
+
+    def _deploy(self, request: Request, arguments: v.DeployArguments) -> None:
+        def work() -> Result:
+            return self._rooms.deployer.deploy(arguments.model, promote=arguments.promote, by=arguments.by)
+
+        self._rooms.errands.defer(MODELS, request, work)
+
+    def _promote(self, request: Request, arguments: v.PromoteArguments) -> None:
+        self._rooms.errands.defer(MODELS, request, lambda: self._rooms.deployer.promote(arguments.by))
+
+    def _roll_back(self, request: Request, arguments: v.RollbackArguments) -> None:
+        def work() -> Result:
+            return self._rooms.deployer.roll_back(arguments.recipe_id, arguments.by)
+
+        self._rooms.errands.defer(MODELS, request, work)
+
+    def _recipe_id(self, named: str | None) -> str:
+        prepared = self._rooms.station.prepared
+        if named is not None:
+            return named
+        if prepared is None:
+            raise StateError("no recipe is prepared; name the recipe_id")
+        return prepared.recipe.recipe_id
+
+
+def _moved(after: Snapshot) -> Result:
+    return {"Error": 0, "State": after.state.title}
+
+
+def _cause(arguments: v.CauseArguments) -> str:
+    if arguments.CauseDescription:
+        return arguments.CauseDescription
+    return f"cause {arguments.Cause}" if arguments.Cause else ""

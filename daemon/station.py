@@ -1,0 +1,219 @@
+"""The station: what is prepared, which parts are under way, and who gives their verdict when the line does not.
+
+The command loop calls it; the line thread calls back when a part may leave. Every trigger that is taken gets exactly
+one verdict: from the line, from its deadline (:meth:`Station.expire`), from an abort, or at once when it can only be
+FAULT.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from cell.clock import Monotonic, monotonic
+from cell.errors import StateError
+from cell.events import StateChanged
+from cell.frames import AcquisitionFault
+from cell.recipes import Recipe
+from cell.store.line import LineStore
+from cell.verdicts import Verdict
+from cell.wire.server import Request
+from daemon.line import Line, PartSource
+from daemon.notices import EventLog
+from daemon.parts import ABORTED, Part
+from daemon.reply import Answers
+from daemon.states import EXECUTING, Cause, Snapshot, State, StateMachine
+from daemon.vocabulary import ContinuousParameters, StartArguments, StartContinuousArguments
+
+#: Latencies kept for the status.
+_RECENT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The recipe that parts are judged by, and the calibration that results refer to (empty when there is none)."""
+
+    recipe: Recipe
+    configuration_id: str = ""
+
+
+class Station:
+    """Thread-safe where it says so; everything else belongs to the command loop."""
+
+    def __init__(self, store: LineStore, log: EventLog, *, emulated: bool, clock: Monotonic = monotonic) -> None:
+        self._store = store
+        self._log = log
+        self._emulated = emulated
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._parts: dict[str, Part] = {}
+        self._line: Line | None = None
+        self._answers: Answers | None = None
+        self.machine = StateMachine(self._moved)
+        self.prepared: Prepared | None = None
+        self.counts: Counter[str] = Counter()
+        self.latencies_ms: deque[float] = deque(maxlen=_RECENT)
+        self.wake: Callable[[], None] = lambda: None  # makes the command loop look at the deadlines again
+
+    def connect(self, line: Line, answers: Answers) -> None:
+        """Join the station to the line that works for it; before the first part."""
+        self._line, self._answers = line, answers
+
+    @property
+    def line(self) -> Line:
+        """The line thread."""
+        if self._line is None:
+            raise StateError("the station is not connected to a line yet; the daemon is still starting")
+        return self._line
+
+    def trigger(self, request: Request, arguments: StartArguments) -> None:
+        """Take a trigger; its answer comes later, exactly once. Raises `StateError` when no recipe is prepared."""
+        prepared = self._require(arguments.RecipeId, Cause.START_SINGLE_JOB)
+        part = self._part(prepared, arguments, request)
+        problem = self._why_not()
+        if problem:
+            self._give_fault(part, problem)
+            return
+        self.machine.fire(Cause.START_SINGLE_JOB, detail=f"part {part.part_id}")
+        self.line.submit(part)
+
+    def start_continuous(self, arguments: StartContinuousArguments) -> str:
+        """Begin a continuous run and return its job id. Raises `StateError`."""
+        prepared = self._require(arguments.RecipeId, Cause.START_CONTINUOUS)
+        self.machine.check(Cause.START_CONTINUOUS)
+        job_id = self._store.next_job_id()
+        source = self._source(prepared, arguments, job_id)
+        self.machine.fire(Cause.START_CONTINUOUS, detail=job_id)
+        self.line.run_continuously(source, lambda: self._execution_done(State.CONTINUOUS_EXECUTION))
+        return job_id
+
+    def stop(self, detail: str) -> Snapshot:
+        """End the execution after the part under way. Raises `StateError` when nothing is executed."""
+        self.machine.check(Cause.STOP)
+        self.line.stop_continuous()
+        return self.machine.fire(Cause.STOP, detail=detail)
+
+    def abort(self, cause: Cause, detail: str) -> Snapshot:
+        """Give every part under way its FAULT now and move by `cause` (Abort, Halt or Reset). Raises `StateError`."""
+        self.machine.check(cause)
+        self.line.stop_continuous()
+        for part in self._under_way():
+            self._give_fault(part, f"{ABORTED}: {detail or cause}")
+        after = self.machine.fire(cause, detail=detail)
+        if not after.prepared:
+            self.prepared = None
+        return after
+
+    def expire(self) -> None:
+        """Give FAULT to every part whose deadline is near."""
+        now = self._clock()
+        for part in self._under_way():
+            if part.expires <= now:
+                limit = f"{part.recipe.deadline_ms:g} ms"
+                self._give_fault(part, f"deadline: no verdict within {limit}; the camera or the engine is late")
+                self.counts["deadline"] += 1
+
+    def next_deadline_in_s(self) -> float | None:
+        """Seconds until :meth:`expire` is due; None while no part is under way."""
+        expires = [part.expires for part in self._under_way()]
+        return max(0.0, min(expires) - self._clock()) if expires else None
+
+    def part_may_leave(self) -> None:
+        """Note that all frames of the part under way are taken. Called by the line thread."""
+        self._execution_done(State.SINGLE_EXECUTION)
+
+    def given(self, verdict: Verdict) -> None:
+        """Note a verdict that was given. Called by whoever gave it."""
+        with self._lock:
+            self._parts.pop(verdict.job_id, None)
+            self.counts[str(verdict.outcome)] += 1
+            self.latencies_ms.append(verdict.timings.total_ms)
+
+    def severe(self, is_open: bool, sentence: str) -> None:
+        """Follow severe conditions into Error and out of it. Called by any thread."""
+        if not is_open:
+            self.machine.fire_if_allowed(Cause.ERROR_RESOLVED, f"{sentence} is resolved")
+            return
+        if self.machine.now.state is State.CONTINUOUS_EXECUTION:
+            self.line.stop_continuous()
+        self.machine.fire_if_allowed(Cause.ERROR, sentence)
+
+    def _why_not(self) -> str:
+        """Return why a trigger can only be FAULT at present, or an empty string."""
+        now = self.machine.now
+        if self.line.occupied or now.state in EXECUTING:
+            return f"{AcquisitionFault.OVERRUN}: the trigger came before the previous part was taken"
+        if now.state is State.ERROR:
+            return "the cell is in Error: see the daemon's conditions"
+        return ""
+
+    def _require(self, recipe_id: str | None, cause: Cause) -> Prepared:
+        prepared = self.prepared
+        if prepared is None or not self.machine.now.prepared:
+            self.machine.check(cause)
+            raise StateError("no recipe is prepared; PrepareRecipe first")
+        if recipe_id is not None and recipe_id != prepared.recipe.recipe_id:
+            raise StateError(
+                f"recipe {recipe_id} is not prepared, {prepared.recipe.recipe_id} is; PrepareRecipe {recipe_id} first"
+            )
+        return prepared
+
+    def _part(self, prepared: Prepared, arguments: StartArguments, request: Request | None) -> Part:
+        part = Part(
+            job_id=self._store.next_job_id(),
+            trigger_id=self._store.next_trigger_id(),
+            part_id=arguments.PartId,
+            recipe=prepared.recipe,
+            received=request.received if request is not None else self._clock(),
+            created_at=self._log.now(),
+            meas_id=arguments.MeasId,
+            product_id=arguments.ProductId or prepared.recipe.product,
+            configuration_id=prepared.configuration_id,
+            request=request,
+        )
+        with self._lock:
+            self._parts[part.job_id] = part
+        return part
+
+    def _source(self, prepared: Prepared, arguments: StartContinuousArguments, job_id: str) -> PartSource:
+        start = self._clock()
+        for index, part_id in enumerate(_part_ids(arguments.Parameters, job_id)):
+            due = start + index * arguments.Parameters.interval_ms / 1e3
+            single = StartArguments(PartId=part_id, MeasId=arguments.MeasId, ProductId=arguments.ProductId)
+            yield due, partial(self._self_triggered, prepared, single)
+
+    def _self_triggered(self, prepared: Prepared, arguments: StartArguments) -> Part:
+        part = self._part(prepared, arguments, None)
+        self.wake()
+        return part
+
+    def _under_way(self) -> list[Part]:
+        with self._lock:
+            return [part for part in self._parts.values() if not part.claimed]
+
+    def _give_fault(self, part: Part, reason: str) -> None:
+        if self._answers is None:
+            return
+        total_s = self._clock() - part.received
+        self._answers.give(part, part.fault(reason, emulated=self._emulated, total_s=total_s))
+
+    def _execution_done(self, execution: State) -> None:
+        if self.machine.now.state is execution:
+            self.machine.fire_if_allowed(Cause.DONE)
+
+    def _moved(self, before: Snapshot, after: Snapshot, cause: str) -> None:
+        self._log.tell(
+            StateChanged(at=self._log.now(), state=after.state.title, previous=before.state.title, cause=cause)
+        )
+
+
+def _part_ids(parameters: ContinuousParameters, job_id: str) -> Iterator[str]:
+    if parameters.parts:
+        yield from parameters.parts
+        return
+    numbers = itertools.count(1) if parameters.count is None else range(1, parameters.count + 1)
+    yield from (f"{job_id}-{number}" for number in numbers)

@@ -1,0 +1,271 @@
+"""The daemon's commands: names, arguments and results. ``docs/commands.md`` holds the same table.
+
+Methods of OPC 40100-1 keep its spelling of arguments; verbs of the ``inspectd.`` namespace use the project's own.
+Unknown arguments are refused. A command with an effect goes through the request ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from cell.errors import ProtocolError
+from cell.recipes import Name, Recipe
+from cell.verdicts import Outcome
+
+#: The environment's ids (parts, products, measurements) are free text within reason.
+ExternalId = Annotated[str, StringConstraints(max_length=128)]
+PartId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Sentence = Annotated[str, StringConstraints(max_length=1000)]
+Limit = Annotated[int, Field(ge=1, le=1000)]
+
+
+class Arguments(BaseModel):
+    """Base of every command's arguments; by itself: none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CauseArguments(Arguments):
+    """Why a person or a PLC intervenes."""
+
+    Cause: int = 0
+    CauseDescription: Sentence = ""
+
+
+class ConfirmArguments(Arguments):
+    """A remark to the confirmed conditions."""
+
+    Comment: Sentence = ""
+
+
+class RecipeArguments(Arguments):
+    """A recipe by its id."""
+
+    RecipeId: Name
+
+
+class OptionalRecipeArguments(Arguments):
+    """The prepared recipe, or none."""
+
+    RecipeId: Name | None = None
+
+
+class AddRecipeArguments(Arguments):
+    """A whole recipe; a changed one needs a higher version."""
+
+    Recipe: Recipe
+
+
+class ListArguments(Arguments):
+    """At most this many entries."""
+
+    MaxResults: Limit = 100
+
+
+class ContinuousParameters(Arguments):
+    """How a software-paced run goes: these parts, one after the other, or `count` parts with made-up ids."""
+
+    parts: tuple[PartId, ...] = ()
+    count: int | None = Field(default=None, ge=1)  # without `parts`; None: until Stop
+    interval_ms: float = Field(default=0.0, ge=0, le=3_600_000)  # from start to start; 0: as fast as it goes
+
+
+class StartArguments(Arguments):
+    """The trigger. An empty `RecipeId` or `ProductId` means the prepared recipe's."""
+
+    PartId: PartId
+    MeasId: ExternalId = ""
+    RecipeId: Name | None = None
+    ProductId: ExternalId = ""
+    Parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class StartContinuousArguments(Arguments):
+    """A run of parts without a trigger for each."""
+
+    MeasId: ExternalId = ""
+    RecipeId: Name | None = None
+    ProductId: ExternalId = ""
+    Parameters: ContinuousParameters = ContinuousParameters()
+
+
+class ResultArguments(Arguments):
+    """A result by its id, which is its job's."""
+
+    ResultId: ExternalId
+
+
+class ResultListArguments(ListArguments):
+    """Which results, newest first. Empty fields don't filter."""
+
+    RecipeId: Name | None = None
+    PartId: ExternalId = ""
+    Outcome: Outcome | None = None
+    Since: datetime | None = None
+
+
+class ConfigurationArguments(Arguments):
+    """A calibration by its digest."""
+
+    ConfigurationId: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class EventsArguments(Arguments):
+    """Events after a sequence number, oldest first."""
+
+    since: int = Field(default=0, ge=0)
+    limit: Limit = 1000
+
+
+class ReportArguments(Arguments):
+    """What another station found about a part."""
+
+    part_id: PartId
+    outcome: Outcome
+    defect_class: Name | None = None
+    source: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "plc"
+
+
+class HarvestArguments(Arguments):
+    """Whose archive is harvested; the prepared recipe's when absent."""
+
+    recipe_id: Name | None = None
+
+
+class DeployArguments(Arguments):
+    """A model by digest, id or unique prefix, or a folder outside the store that is taken in first."""
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    promote: bool = False
+    by: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "operator"
+
+
+class PromoteArguments(Arguments):
+    """Who promotes the model that stands beside."""
+
+    by: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "operator"
+
+
+class RollbackArguments(PromoteArguments):
+    """Who goes back, for which recipe; the prepared one when absent."""
+
+    recipe_id: Name | None = None
+
+
+class ModelsArguments(Arguments):
+    """Models of one recipe, or of all."""
+
+    recipe_id: Name | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One row of the table. `result` names the keys of the reply's result."""
+
+    arguments: type[Arguments]
+    has_effect: bool
+    summary: str
+    result: str = ""
+
+
+_START = "Error, JobId, Result"
+
+COMMANDS: dict[str, Spec] = {
+    "SelectModeAutomatic": Spec(Arguments, True, "Preoperational to Operational/Initialized.", "Error, State"),
+    "Halt": Spec(CauseArguments, True, "Stop everything and switch the light off.", "Error, State"),
+    "Reset": Spec(CauseArguments, True, "To Preoperational, from any state.", "Error, State"),
+    "ConfirmAll": Spec(ConfirmArguments, True, "Confirm all conditions.", "Confirmed"),
+    "PrepareRecipe": Spec(
+        RecipeArguments,
+        True,
+        "Configure the camera and load the recipe's deployed model. Without one every verdict is FAULT and the frames "
+        "are archived: so a new cell gathers its pictures.",
+        "Error, RecipeId, InternalRecipeId, ModelDigest",
+    ),
+    "UnprepareRecipe": Spec(OptionalRecipeArguments, True, "Unload the recipe and its model.", "Error, State"),
+    "GetRecipeListFiltered": Spec(ListArguments, False, "The latest version of each recipe.", "Recipes"),
+    "AddRecipe": Spec(AddRecipeArguments, True, "Keep a recipe.", "RecipeId, InternalRecipeId"),
+    "StartSingleJob": Spec(
+        StartArguments,
+        True,
+        "Inspect one part. The reply comes with the verdict, before the recipe's deadline; what is not known by then "
+        "is FAULT.",
+        _START,
+    ),
+    "StartContinuous": Spec(
+        StartContinuousArguments,
+        True,
+        "Inspect parts one after the other, paced by the daemon, until they are through or Stop. Results come as "
+        "ResultReady events.",
+        "Error, JobId",
+    ),
+    "Stop": Spec(CauseArguments, True, "End an execution after the part under way.", "Error, State"),
+    "Abort": Spec(CauseArguments, True, "End an execution now; the part under way is FAULT, aborted.", "Error, State"),
+    "GetResultById": Spec(ResultArguments, False, "One result.", "Result"),
+    "GetResultListFiltered": Spec(ResultListArguments, False, "Results, newest first.", "Results"),
+    "GetResultComponentsById": Spec(ResultArguments, False, "Where a result's archived frames lie.", "Components"),
+    "GetConfigurationList": Spec(ListArguments, False, "Calibrations of the prepared recipe.", "Configurations"),
+    "GetConfigurationById": Spec(ConfigurationArguments, False, "One calibration.", "Configuration"),
+    "ActivateConfiguration": Spec(
+        ConfigurationArguments, True, "Name the calibration that results refer to.", "Error, ConfigurationId"
+    ),
+    "inspectd.ping": Spec(Arguments, False, "Tell that the daemon lives.", "version, cell_name"),
+    "inspectd.status": Spec(
+        Arguments,
+        False,
+        "All that a person wants to see at a glance.",
+        "version, cell_name, emulated, state, recipe, model, standby, previous, counts, latency_ms, conditions, "
+        "archive, harvest, uptime_s, last_sequence",
+    ),
+    "inspectd.events": Spec(EventsArguments, False, "Stored events again.", "events, last_sequence"),
+    "inspectd.report_part": Spec(
+        ReportArguments, True, "Tell what another station found about a part.", "part_id, outcome"
+    ),
+    "inspectd.harvest.run": Spec(
+        HarvestArguments, True, "Look through the archive for backgrounds and seed proposals.", "harvest"
+    ),
+    "inspectd.harvest.start": Spec(Arguments, True, "Harvest while parts run.", "harvest"),
+    "inspectd.harvest.stop": Spec(Arguments, True, "No longer harvest while parts run.", "harvest"),
+    "inspectd.harvest.summary": Spec(HarvestArguments, False, "What was taken, refused and why.", "harvest"),
+    "inspectd.deploy": Spec(
+        DeployArguments,
+        True,
+        "Load a model beside the running one and put it through its checks; with `promote`, promote it then.",
+        "model_digest, model_id, recipe_id, promoted",
+    ),
+    "inspectd.promote": Spec(
+        PromoteArguments,
+        True,
+        "Let the model that stands beside judge from the next part on.",
+        "model_digest, previous_digest, recipe_id",
+    ),
+    "inspectd.rollback": Spec(
+        RollbackArguments, True, "Go back to the model before.", "model_digest, previous_digest, recipe_id"
+    ),
+    "inspectd.models": Spec(ModelsArguments, False, "Models in the store and which is deployed.", "models"),
+}
+
+
+def has_effect(command: str) -> bool:
+    """Tell whether a command goes through the ledger; unknown ones don't, they are refused."""
+    spec = COMMANDS.get(command)
+    return spec is not None and spec.has_effect
+
+
+def parse(command: str, arguments: dict[str, Any]) -> Arguments:
+    """Return a command's validated arguments. Raises `ProtocolError` naming the argument and what is wrong with it."""
+    spec = COMMANDS.get(command)
+    if spec is None:
+        raise ProtocolError(f"there is no command {command!r}; docs/commands.md lists them")
+    try:
+        return spec.arguments.model_validate(arguments)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        key = ".".join(str(part) for part in detail["loc"]) or "arguments"
+        raise ProtocolError(
+            f"{command}: {key}: {detail['msg'].lower()}; docs/commands.md lists what it takes"
+        ) from error
