@@ -7,12 +7,13 @@ Evaluation reads held-out real parts only; nothing synthetic can come in here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cell.defects import ImageRef, LabelMap, Mask, Sample, SeedState, Split
+from cell.defects import LabelMap, Mask, Sample, SeedState, Split
 from cell.errors import DataError, GateError
 from cell.frames import StoredStack
 from cell.models import ManifestItem, SampleKind, TrainingSet
@@ -21,6 +22,14 @@ from cell.store.learning import LearningStore
 
 #: Is called before each image; raises to stop.
 GoOn = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """A sample and the picture it was read from; they share their pixels."""
+
+    sample: Sample
+    stored: StoredStack
 
 
 def verified(store: LearningStore, manifest_id: str, recipe: Recipe) -> TrainingSet:
@@ -44,43 +53,52 @@ def verified(store: LearningStore, manifest_id: str, recipe: Recipe) -> Training
     return manifest
 
 
-def training_samples(store: LearningStore, manifest: TrainingSet, recipe: Recipe, go_on: GoOn) -> list[Sample]:
+def training_samples(store: LearningStore, manifest: TrainingSet, recipe: Recipe, go_on: GoOn) -> list[Loaded]:
     """Read every image of a verified manifest.
 
-    Real images have weight 1; a synthetic one belongs to the physical part of its background, so that no fold of a
-    cross-validation sees a part on both sides.
+    Real images have weight 1. A synthetic one belongs to the physical part of its background, and its tag
+    ``pasted_from`` names the part of the seed whose pixels it carries, so that no fold of a cross-validation sees a
+    part on both sides (see :mod:`trainer.crossval`).
 
     :raises GateError, StoreError, DataError: an image is not the one that was signed, or does not fit the recipe.
     """
-    samples = []
+    loaded = []
     for index, item in enumerate(manifest.items):
         go_on(index, len(manifest.items))
         stored, mask = store.gate.load_item(item)
-        samples.append(_sample(item, stored, mask, manifest.classes, recipe))
-    return samples
+        sample = _sample(item, stored, mask, manifest.classes, recipe)
+        if sample.synthetic:
+            sample.tags.update(_origin(store, item.item_id))
+        loaded.append(Loaded(sample, stored))
+    return loaded
 
 
-def held_out_samples(store: LearningStore, recipe: Recipe, classes: tuple[str, ...], go_on: GoOn) -> list[Sample]:
-    """Read the real parts that nothing was learned from: held-out backgrounds and confirmed held-out seeds."""
+def held_out_samples(store: LearningStore, recipe: Recipe, classes: tuple[str, ...], go_on: GoOn) -> list[Loaded]:
+    """Read the real parts that nothing was learned from: held-out backgrounds and confirmed held-out seeds.
+
+    Seeds of classes that the model does not know are left out. Raises `DataError` for a picture that does not fit.
+    """
     good = store.backgrounds(recipe.recipe_id, Split.HELD_OUT)
     bad = [
         seed
         for seed in store.seeds(recipe.recipe_id, state=SeedState.CONFIRMED, split=Split.HELD_OUT)
         if seed.defect_class in classes
     ]
-    total, samples = len(good) + len(bad), []
+    total, loaded = len(good) + len(bad), []
     for index, background in enumerate(good):
         go_on(index, total)
-        stack = _pixels(store, background.image, recipe)
+        stored = store.read_image(background.image)
+        stack = check_fits(stored, recipe, background.background_id)
         labels = np.zeros(stack.shape[1:], np.uint8)
-        samples.append(Sample(stack, labels, background.part_id, sample_id=background.background_id))
+        loaded.append(Loaded(Sample(stack, labels, background.part_id, sample_id=background.background_id), stored))
     for index, seed in enumerate(bad, start=len(good)):
         go_on(index, total)
-        stack = _pixels(store, seed.image, recipe)
+        stored = store.read_image(seed.image)
+        stack = check_fits(stored, recipe, seed.seed_id)
         labels = label_map(store.read_mask(seed.mask), classes.index(seed.defect_class))
         tags = {"defect_class": seed.defect_class}
-        samples.append(Sample(stack, labels, seed.part_id, sample_id=seed.seed_id, tags=tags))
-    return samples
+        loaded.append(Loaded(Sample(stack, labels, seed.part_id, sample_id=seed.seed_id, tags=tags), stored))
+    return loaded
 
 
 def label_map(mask: Mask, class_index: int) -> LabelMap:
@@ -100,8 +118,12 @@ def check_fits(stored: StoredStack, recipe: Recipe, name: str) -> NDArray[Any]:
     return stored.pixels
 
 
-def _pixels(store: LearningStore, image: ImageRef, recipe: Recipe) -> NDArray[Any]:
-    return check_fits(store.read_image(image), recipe, image.path)
+def _origin(store: LearningStore, candidate_id: str) -> dict[str, str]:
+    provenance = store.candidates.get(candidate_id).candidate.provenance
+    origin = {"arm": provenance.parameters.arm}
+    if len(provenance.seed_ids) == 1:
+        origin["pasted_from"] = store.seed(provenance.seed_ids[0]).part_id
+    return origin
 
 
 def _sample(

@@ -1,0 +1,264 @@
+"""The runner with real processes: order, ends of every kind, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cell.errors import NotFound, StateError
+from cell.jobs import Job, JobKind, JobState
+from cell.store.learning import LearningStore
+from tests.trainer.service_support import child, open_store, until
+from trainer.jobs import Patience, Runner
+
+FAST = Patience(grace_s=5.0, silent_s=1e9, dead_s=1e9, store_s=0.0, publish_s=0.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LearningStore]:
+    store = open_store(tmp_path)
+    yield store
+    store.close()
+
+
+class Bench:
+    """A runner on a store, and what it told."""
+
+    def __init__(self, store: LearningStore, folder: Path, script: str, patience: Patience, **more: object) -> None:
+        self.store = store
+        self.told: list[Job] = []
+        self.runner = Runner(
+            store,
+            folder / "jobs",
+            child(script),
+            os.environ,
+            self.told.append,
+            patience=patience,
+            **more,  # type: ignore[arg-type]
+        )
+
+    def queue(self) -> str:
+        return self.store.jobs.create(JobKind.CALIBRATE, "disc", {}).job_id
+
+    def state(self, job_id: str) -> JobState:
+        return self.store.jobs.get(job_id).state
+
+    def run_to(self, job_id: str, state: JobState) -> Job:
+        until(lambda: self.state(job_id) is state, self.runner.step)
+        return self.store.jobs.get(job_id)
+
+    def hear(self, stage: str) -> None:
+        until(lambda: any(job.progress and job.progress.stage == stage for job in self.told), self.runner.step)
+
+
+@pytest.fixture
+def bench(store: LearningStore, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    benches: list[Bench] = []
+
+    def make(script: str, patience: Patience = FAST, **more: object) -> Bench:
+        benches.append(Bench(store, tmp_path, script, patience, **more))
+        return benches[-1]
+
+    yield make
+    for one in benches:
+        one.runner.close()
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_jobs_run_one_after_another_in_the_order_they_came(bench: Callable[..., Bench]) -> None:
+    b = bench("progress(3); say(kind='finished', result={'job': sys.argv[1]})")
+    jobs = [b.queue() for _ in range(3)]
+    done = [b.run_to(job, JobState.DONE) for job in jobs]
+    assert [job.result for job in done] == [{"job": job} for job in jobs]
+    moves = [(job.job_id, job.state) for job in b.told if job.state in {JobState.DONE}]
+    assert moves == [(job, JobState.DONE) for job in jobs]
+    # Never two at once: a job is only told RUNNING once all before it are told DONE.
+    starts = [b.told.index(next(j for j in b.told if j.job_id == job)) for job in jobs]
+    ends = [max(i for i, j in enumerate(b.told) if j.job_id == job) for job in jobs]
+    assert ends[0] < starts[1]
+    assert ends[1] < starts[2]
+    assert done[0].progress is not None
+    assert done[0].progress.done == 3
+
+
+def test_an_error_that_the_job_knows_becomes_its_row(bench: Callable[..., Bench]) -> None:
+    b = bench("say(kind='stopped', error='the mask is empty; draw it again'); sys.exit(1)")
+    assert b.run_to(b.queue(), JobState.FAILED).error == "the mask is empty; draw it again"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("sys.exit(3)", "status 3"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "memory"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("os.write(pipe, b'hello\\n'); time.sleep(60)", "not a report"),
+        ("os.write(pipe, b'x' * (1 << 21)); time.sleep(60)", "too long"),
+        ("print('out of paper'); 1 / 0", "status 1"),
+    ],
+)
+def test_a_process_that_dies_or_talks_nonsense_fails_its_job(
+    bench: Callable[..., Bench], script: str, words: str
+) -> None:
+    b = bench(script)
+    error = b.run_to(b.queue(), JobState.FAILED).error
+    assert words in error
+    assert "resume" in error
+    assert "\n" not in error
+
+
+def test_what_a_job_prints_is_kept_in_its_log(bench: Callable[..., Bench]) -> None:
+    b = bench("print('out of paper', flush=True); 1 / 0")
+    job = b.queue()
+    b.run_to(job, JobState.FAILED)
+    assert "out of paper" in b.runner.log_tail(job)
+    assert b.runner.log_tail(job).endswith("ZeroDivisionError: division by zero")
+
+
+def test_a_cancelled_job_stops_in_order(bench: Callable[..., Bench]) -> None:
+    b = bench(
+        """
+signal.signal(signal.SIGTERM, lambda *_: (say(kind="stopped", error="stopped", cancelled=True), sys.exit(1)))
+progress(1, stage="ready")
+time.sleep(60)
+"""
+    )
+    job = b.queue()
+    b.hear("ready")
+    assert b.runner.cancel(job).state is JobState.RUNNING
+    b.run_to(job, JobState.CANCELLED)
+    with pytest.raises(StateError, match="cancelled"):
+        b.runner.cancel(job)
+    assert b.runner.resume(job).state is JobState.QUEUED
+
+
+def test_a_job_that_ignores_the_order_is_killed_with_all_it_started(bench: Callable[..., Bench]) -> None:
+    b = bench(
+        """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+progress(grandchild.pid, 0, stage="ready")
+time.sleep(60)
+""",
+        Patience(grace_s=0.3, silent_s=1e9, dead_s=1e9, store_s=0.0, publish_s=0.0),
+    )
+    job = b.queue()
+    b.hear("ready")
+    progress = b.told[-1].progress
+    assert progress is not None
+    assert not gone(progress.done)
+    b.runner.cancel(job)
+    b.run_to(job, JobState.CANCELLED)
+    until(lambda: gone(progress.done))
+
+
+def test_a_waiting_job_is_cancelled_at_once(bench: Callable[..., Bench]) -> None:
+    b = bench("time.sleep(60)")
+    job = b.queue()
+    assert b.runner.cancel(job).state is JobState.CANCELLED
+    b.runner.step()
+    assert b.runner.running is None
+    with pytest.raises(NotFound):
+        b.runner.cancel("t99999")
+
+
+def test_a_job_that_finished_while_it_was_cancelled_is_done(bench: Callable[..., Bench]) -> None:
+    b = bench(
+        """
+signal.signal(signal.SIGTERM, lambda *_: (say(kind="finished", result={"late": True}), sys.exit(0)))
+progress(1, stage="ready")
+time.sleep(60)
+"""
+    )
+    job = b.queue()
+    b.hear("ready")
+    b.runner.cancel(job)
+    assert b.run_to(job, JobState.DONE).result == {"late": True}
+
+
+def test_silence_is_told_and_a_dead_silence_ends_the_job(bench: Callable[..., Bench]) -> None:
+    now = [0.0]
+    patience = Patience(grace_s=1.0, silent_s=120, dead_s=1800, store_s=0.0, publish_s=0.0)
+    b = bench("progress(1, stage='ready'); time.sleep(60)", patience, clock=lambda: now[0])
+    job = b.queue()
+    b.hear("ready")
+    now[0] = 130.0
+    until(lambda: bool(b.told[-1].progress and "no progress" in b.told[-1].progress.note), b.runner.step)
+    assert b.state(job) is JobState.RUNNING
+    now[0] = 1900.0
+    assert "no sign of life for 30 minutes" in b.run_to(job, JobState.FAILED).error
+
+
+def test_a_runner_that_closes_leaves_its_job_interrupted(bench: Callable[..., Bench]) -> None:
+    b = bench("progress(os.getpid(), 0, stage='ready'); time.sleep(60)")
+    job = b.queue()
+    b.hear("ready")
+    progress = b.told[-1].progress
+    assert progress is not None
+    b.runner.close()
+    assert b.state(job) is JobState.INTERRUPTED
+    assert gone(progress.done)
+    assert b.told[-1].state is JobState.INTERRUPTED
+
+
+def test_what_a_dead_service_left_running_is_found_and_goes_on(bench: Callable[..., Bench]) -> None:
+    b = bench("say(kind='finished', result={})")
+    job = b.queue()
+    b.store.jobs.start(job)
+    assert [left.job_id for left in b.runner.recover()] == [job]
+    assert b.state(job) is JobState.INTERRUPTED
+    b.runner.resume(job)
+    b.run_to(job, JobState.DONE)
+
+
+def test_a_child_that_can_not_be_started_fails_its_job(store: LearningStore, tmp_path: Path) -> None:
+    told: list[Job] = []
+    runner = Runner(store, tmp_path / "jobs", lambda _: ("/nonexistent/python",), {}, told.append, patience=FAST)
+    job = store.jobs.create(JobKind.CALIBRATE, "disc", {}).job_id
+    runner.step()
+    assert store.jobs.get(job).state is JobState.FAILED
+    assert "can't be started" in told[-1].error
+
+
+def test_a_child_dies_with_the_service_that_was_killed() -> None:
+    # A parent that starts a child as the service does, tells its pid, and is killed without any chance to clean up.
+    sleeper = (
+        "import sys, time; from trainer.child import die_with; die_with(int(sys.argv[1]));"
+        "print('up', flush=True); time.sleep(60)"
+    )
+    script = textwrap.dedent(
+        f"""
+        import os, subprocess, sys, time
+        child = subprocess.Popen([sys.executable, "-c", {sleeper!r}, str(os.getpid())], start_new_session=True,
+                                 stdout=subprocess.PIPE)
+        child.stdout.readline()
+        print(child.pid, flush=True)
+        time.sleep(60)
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert not gone(pid)
+        parent.send_signal(signal.SIGKILL)
+    until(lambda: gone(pid))
+
+
+def test_a_child_whose_service_is_dead_already_ends_at_once() -> None:
+    script = "from trainer.child import die_with; die_with(1 << 22); print('went on')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
