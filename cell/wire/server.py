@@ -19,13 +19,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import zmq
 
 from cell.clock import Monotonic, monotonic
 from cell.errors import InspectdError, ProtocolError, StateError
 from cell.events import Event
+from cell.store.requests import InProgress, RequestLedger, Seen
 from cell.wire import security
 from cell.wire.messages import MAX_MESSAGE, Command, Reply, parse_command, request_id_of
 
@@ -43,23 +44,12 @@ Envelope = tuple[bytes, ...]
 Result = dict[str, Any]
 
 
-class Ledger(Protocol):
-    """Keeps each command's effect to one, across restarts."""
-
-    def begin(self, command: Command) -> Reply | None:
-        """Note a new command durably and return None, or return the reply of a known one.
-
-        Raises `ProtocolError` when the id was used for another command, `StoreError` when nothing can be noted.
-        """
-
-    def finish(self, reply: Reply) -> None:
-        """Keep the reply of a noted command durably. Raises `StoreError`."""
-
-
 class Request:
     """One command that waits for its one answer. Answer it from any thread."""
 
-    def __init__(self, command: Command, received: float, send: Callable[[Reply], None], ledger: Ledger | None) -> None:
+    def __init__(
+        self, command: Command, received: float, send: Callable[[Reply], None], ledger: RequestLedger | None
+    ) -> None:
         self.command = command
         self.received = received  # seconds on the server's monotonic clock
         self._send = send
@@ -94,7 +84,7 @@ class Request:
     def _finish(self, reply: Reply) -> bool:
         if self._ledger is not None:
             try:
-                self._ledger.finish(reply)
+                self._ledger.finish(self.request_id, reply)
             except InspectdError as error:
                 # The effect may stand while its reply can't be kept; a repeated id will be told the same.
                 _LOG.error("the reply to %s can't be kept: %s", self.request_id, error)
@@ -126,7 +116,7 @@ class Server:
         handler: Handler,
         *,
         keys: Path | None = None,
-        ledger: Ledger | None = None,
+        ledger: RequestLedger | None = None,
         has_effect: Callable[[str], bool] = lambda _: True,
         clock: Monotonic = monotonic,
     ) -> None:
@@ -135,7 +125,7 @@ class Server:
         self._has_effect = has_effect
         self._clock = clock
         self._outbox: deque[tuple[Envelope | None, bytes, bytes]] = deque()
-        self._open: dict[str, list[Envelope]] = {}
+        self._open: dict[str, tuple[Command, list[Envelope]]] = {}
         self._open_lock = threading.Lock()
         self.unroutable = 0  # replies to clients that had left or did not read
         self._closed = False
@@ -245,23 +235,14 @@ class Server:
 
     def _dispatch(self, command: Command, envelope: Envelope, received: float) -> None:
         ledger = self._ledger if self._has_effect(command.command) else None
+        if self._joined(command, envelope):
+            return
+        known = _known(ledger, command) if ledger is not None else None
+        if known is not None:
+            self._send(envelope, known)
+            return
         with self._open_lock:
-            waiting = self._open.get(command.request_id)
-            if waiting is not None:
-                # Asked again while it is still worked on: both get the one answer.
-                waiting.append(envelope)
-                return
-        if ledger is not None:
-            try:
-                known = ledger.begin(command)
-            except InspectdError as error:
-                self._send(envelope, refusal(command.request_id, error))
-                return
-            if known is not None:
-                self._send(envelope, known)
-                return
-        with self._open_lock:
-            self._open[command.request_id] = [envelope]
+            self._open[command.request_id] = (command, [envelope])
         request = Request(command, received, self._reply, ledger)
         try:
             result = self._handler(request)
@@ -274,11 +255,24 @@ class Server:
             if result is not None:
                 request.answer(result)
 
+    def _joined(self, command: Command, envelope: Envelope) -> bool:
+        """Let a command that is asked again while it is worked on share the one answer; False for a new one."""
+        with self._open_lock:
+            entry = self._open.get(command.request_id)
+            if entry is None:
+                return False
+            if entry[0] == command:
+                entry[1].append(envelope)
+                return True
+        problem = ProtocolError(f"the request id {command.request_id} is in use for another command; take a new one")
+        self._send(envelope, refusal(command.request_id, problem))
+        return True
+
     def _reply(self, reply: Reply) -> None:
         with self._open_lock:
-            envelopes = self._open.pop(reply.request_id, [])
+            entry = self._open.pop(reply.request_id, None)
         data = reply.model_dump_json().encode()
-        for envelope in envelopes:
+        for envelope in entry[1] if entry is not None else ():
             self._post(envelope, b"", data)
 
     def _send(self, envelope: Envelope, reply: Reply) -> None:
@@ -309,6 +303,21 @@ class Server:
         with self._wake_lock:
             self._closed = True
             os.close(self._wake_fd)
+
+
+def _known(ledger: RequestLedger, command: Command) -> Reply | None:
+    """Note a new command and return None, or return what to answer without a second effect."""
+    try:
+        begun = ledger.begin(command)
+    except InspectdError as error:
+        return refusal(command.request_id, error)
+    if isinstance(begun, Seen):
+        return begun.reply
+    if isinstance(begun, InProgress):
+        # Another process began it: this one answers all that it opened itself.
+        problem = StateError(f"the request {command.request_id} was begun and has no reply yet; ask again later")
+        return refusal(command.request_id, problem)
+    return None
 
 
 def _receive_frames(socket: zmq.Socket[bytes]) -> list[bytes]:
