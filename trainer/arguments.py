@@ -42,6 +42,7 @@ class Train(Record):
     """``inspectd.train``."""
 
     recipe_id: Name
+    classes: tuple[Name, ...] = ()  # empty: every class of the recipe
     synthetic_ratio: float = Field(default=5.0, ge=0, le=1000)
     random_seed: RandomSeed = 0
     updates: int | None = Field(default=None, ge=1, le=1_000_000)

@@ -18,11 +18,12 @@ from cell.store.learning import LearningStore
 from cell.wire.messages import Command
 from cell.wire.server import Request
 from trainer import arguments
-from trainer.exporting import Exporter
+from trainer.exporting import export
 from trainer.jobs import Runner
 from trainer.parameters import checked
 from trainer.recipes import load_recipe
 from trainer.review import ReviewCommands
+from trainer.slow import SlowCommands, Work
 
 Result = dict[str, Any]
 Handler = Callable[[Command], Result]
@@ -50,19 +51,18 @@ def has_effect(command: str) -> bool:
 
 
 class Commands:
-    """Answers every command of the trainer. All calls from the service's one thread, so every answer must be quick."""
+    """Answers every command of the trainer. All calls from the service's one thread; what takes time is handed on."""
 
-    def __init__(self, settings: Settings, store: LearningStore, runner: Runner, exporter: Exporter) -> None:
+    def __init__(self, settings: Settings, store: LearningStore, runner: Runner, slow: SlowCommands) -> None:
         self._settings = settings
         self._store = store
         self._runner = runner
-        self._exporter = exporter
+        self._slow = slow
         self._started_at: datetime = utc_now()
         review = ReviewCommands(store)
         self._handlers: dict[str, Handler] = {
             "inspectd.calibrate": self._calibrate,
             "inspectd.generate": self._generate,
-            "inspectd.train": self._train,
             "inspectd.jobs": self._jobs,
             "inspectd.job": self._job,
             "inspectd.job.cancel": self._cancel,
@@ -79,21 +79,26 @@ class Commands:
             "inspectd.models": self._models,
             "inspectd.trainer.status": self._status,
         }
+        #: Commands that read many pictures: worked off by a thread of their own.
+        self._slow_handlers: dict[str, Callable[[Command], Work]] = {
+            "inspectd.train": self._train,
+            "inspectd.export": self._export,
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
         """The commands there are."""
-        return (*self._handlers, "inspectd.export")
+        return (*self._handlers, *self._slow_handlers)
 
     def answer(self, request: Request) -> Result | None:
-        """Answer a command, or return None when its answer follows (an export takes its time)."""
-        if request.command.command == "inspectd.export":
-            self._exporter.start(request, arguments.read(request.command, arguments.Export))
+        """Answer a command, or return None when its answer follows."""
+        name = request.command.command
+        if name in self._slow_handlers:
+            self._slow.submit(request, self._slow_handlers[name](request.command))
             return None
-        handler = self._handlers.get(request.command.command)
-        if handler is None:
-            raise ProtocolError(f"the trainer knows no command {request.command.command}; see docs/commands.md")
-        return handler(request.command)
+        if name not in self._handlers:
+            raise ProtocolError(f"the trainer knows no command {name}; see docs/commands.md")
+        return self._handlers[name](request.command)
 
     def _calibrate(self, command: Command) -> Result:
         recipe = self._recipe(arguments.read(command, arguments.OfRecipe).recipe_id)
@@ -118,13 +123,31 @@ class Commands:
         self._store.calibration(recipe.recipe_id)
         return self._queue(JobKind.GENERATE, recipe, asked.model_dump(mode="json", exclude={"recipe_id"}))
 
-    def _train(self, command: Command) -> Result:
+    def _train(self, command: Command) -> Work:
         asked = arguments.read(command, arguments.Train)
         recipe = self._recipe(asked.recipe_id)
-        # Issued before the job exists: who asks hears the gate's refusal at once, and the job names what it may see.
-        manifest = self._store.gate.issue_training_set(recipe, synthetic_ratio=asked.synthetic_ratio)
-        values = asked.model_dump(mode="json", include={"random_seed", "updates"})
-        return self._queue(JobKind.TRAIN, recipe, {"manifest_id": manifest.manifest_id, **values})
+
+        def work(_: Callable[[], bool]) -> Result:
+            # Issued before the job exists: who asks hears the gate's refusal, and the job names what it may see.
+            manifest = self._store.gate.issue_training_set(
+                recipe, synthetic_ratio=asked.synthetic_ratio, classes=asked.classes or None
+            )
+            values = asked.model_dump(mode="json", include={"random_seed", "updates"})
+            return self._queue(JobKind.TRAIN, recipe, {"manifest_id": manifest.manifest_id, **values})
+
+        return work
+
+    def _export(self, command: Command) -> Work:
+        asked = arguments.read(command, arguments.Export)
+        recipe = self._recipe(asked.recipe_id)
+        # A relative folder lies where the service may write under its unit; an absolute one is the caller's business.
+        directory = self._store.state.root / "exports" / asked.directory
+
+        def work(cancelled: Callable[[], bool]) -> Result:
+            files = export(self._store, recipe, asked.format, directory, cancelled)
+            return {"files": files, "directory": str(directory)}
+
+        return work
 
     def _queue(self, kind: JobKind, recipe: Recipe, values: dict[str, Any]) -> Result:
         self._store.state.require_free(self._settings.minimum_free_mb)

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +25,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cell.defects import CandidateState, Mask, Split
-from cell.errors import DataError, InspectdError, StateError
+from cell.errors import DataError, StateError
 from cell.frames import Pixels
 from cell.recipes import Recipe
 from cell.store.files import disk_errors
 from cell.store.learning import LearningStore
-from cell.wire.server import Request
-from trainer.arguments import Export
-
-_LOG = logging.getLogger(__name__)
 
 Format = Literal["mvtec", "coco"]
 
@@ -80,46 +74,6 @@ def export(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return files
-
-
-class Exporter:
-    """Runs exports in a thread of its own, one at a time, because the service answers commands meanwhile."""
-
-    def __init__(self, store: LearningStore, folder: Path, recipe: Callable[[str], Recipe]) -> None:
-        self._store = store
-        self._folder = folder
-        self._recipe = recipe
-        self._thread: threading.Thread | None = None
-        self._stopping = threading.Event()
-
-    def start(self, request: Request, asked: Export) -> None:
-        """Begin an export; the request is answered when it is done. Raises `StateError` while another one runs."""
-        if self._thread is not None and self._thread.is_alive():
-            raise StateError("an export is running; ask again when it is done")
-        recipe = self._recipe(asked.recipe_id)
-        # A relative folder lies where the service may write under its unit; an absolute one is the caller's business.
-        directory = self._folder / asked.directory
-        self._thread = threading.Thread(
-            target=self._run, args=(request, recipe, asked.format, directory), name="trainer-export"
-        )
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop a running export, which leaves nothing behind, and wait for its thread."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self, request: Request, recipe: Recipe, layout: Format, directory: Path) -> None:
-        try:
-            files = export(self._store, recipe, layout, directory, self._stopping.is_set)
-        except InspectdError as error:
-            request.refuse(error)
-        except Exception:  # noqa: BLE001 - the thread's boundary: the client must hear, whatever went wrong
-            _LOG.exception("the export of %s failed", recipe.recipe_id)
-            request.refuse(StateError("the export failed inside the trainer; see its journal"))
-        else:
-            request.answer({"files": files, "directory": str(directory)})
 
 
 def _pictures(store: LearningStore, recipe: Recipe, cancelled: Callable[[], bool]) -> Iterator[_Picture]:

@@ -6,7 +6,8 @@
     PUB    settings.wire.trainer_events   <- JobChanged
 
 One thread does it all: it answers commands, moves the queue and feeds systemd's watchdog; every step is short. Work
-that takes time happens in the job's child process, and exports in a thread of their own. torch is never loaded here.
+that takes time happens in the job's child process; commands that read many pictures go to the thread of
+:mod:`trainer.slow`. torch is never loaded here.
 """
 
 from __future__ import annotations
@@ -28,10 +29,9 @@ from cell.store.requests import RequestLedger
 from cell.wire.messages import Reply
 from cell.wire.server import Server
 from trainer.commands import Commands, has_effect
-from trainer.exporting import Exporter
 from trainer.jobs import DEFAULT_PATIENCE, Patience, Runner
 from trainer.process import child_command, child_environment
-from trainer.recipes import load_recipe
+from trainer.slow import SlowCommands
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,10 +90,8 @@ class TrainerService:
                 self._publish,
                 patience=patience,
             )
-            self._exporter = Exporter(
-                self._store, state.root / "exports", lambda name: load_recipe(settings.recipes_dir, name)
-            )
-            commands = Commands(settings, self._store, self._runner, self._exporter)
+            self._slow = SlowCommands()
+            commands = Commands(settings, self._store, self._runner, self._slow)
             self.server = Server(
                 settings.wire.trainer_commands,
                 settings.wire.trainer_events,
@@ -142,7 +140,9 @@ class TrainerService:
         # Every step is taken even when one before it fails; the first failure is what the caller hears.
         steps: list[Callable[[], object]] = [self._lock.release, self._store.close]
         if hasattr(self, "server"):
-            steps += [self.server.close, self._exporter.close, self._close_runner]
+            steps.append(self.server.close)
+        if hasattr(self, "_slow"):
+            steps += [self._slow.close, self._close_runner]
         _run_all(list(reversed(steps)))
 
     def _close_runner(self) -> None:

@@ -1,0 +1,414 @@
+"""The trainer service on its real sockets: what it answers, what it refuses, and that it does each thing once."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cell import settings
+from cell.calibration import Calibration, CalibrationKind, ChannelCalibration, Illumination, NoiseModel
+from cell.clock import utc_now
+from cell.defects import Draft, GeneratorParameters, Provenance, Split
+from cell.errors import InspectdError, StoreInUse
+from cell.events import JobChanged
+from cell.jobs import JobState
+from cell.store.learning import LearningStore
+from cell.wire.client import Client, Subscriber
+from tests.trainer.service_support import (
+    HEIGHT,
+    RECIPE,
+    WIDTH,
+    add_backgrounds,
+    add_seeds,
+    child,
+    defect_mask,
+    defective,
+    open_store,
+    until,
+    write_config,
+)
+from trainer.service import TrainerService
+
+
+class Cell:
+    """A running trainer service and a client of it."""
+
+    def __init__(self, folder: Path, script: str) -> None:
+        self.folder = folder
+        self.config = write_config(folder)
+        self.store = open_store(folder)
+        self.service = TrainerService(settings.load(self.config), self.config, command=child(script))
+        self.thread = threading.Thread(target=self.service.run, name="service under test")
+        self.thread.start()
+        self.client = Client(self.service.server.commands, timeout_s=20)
+
+    def ask(self, command: str, request_id: str | None = None, **arguments: Any) -> dict[str, Any]:
+        return self.client.call(command, arguments, request_id=request_id)
+
+    def close(self) -> None:
+        self.client.close()
+        self.service.stop()
+        self.thread.join()
+        self.store.close()
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Iterator[Callable[..., Cell]]:
+    cells: list[Cell] = []
+
+    def make(script: str = "say(kind='finished', result={'made': 1})") -> Cell:
+        cells.append(Cell(tmp_path, script))
+        return cells[-1]
+
+    yield make
+    for one in cells:
+        one.close()
+
+
+def add_calibration(store: LearningStore) -> str:
+    flat = Illumination(grid=((1.0, 1.0), (1.0, 1.0)), mean_dn=120)
+    noise = NoiseModel(gain_dn_per_e=0, read_noise_dn=2, offset_dn=0, saturation_dn=255, lag1_correlation=0)
+    channels = tuple(
+        ChannelCalibration(channel=name, noise=noise, illumination=flat, psf_sigma_px=0.7)
+        for name in RECIPE.channel_names
+    )
+    return store.add_calibration(
+        Calibration(
+            calibration_id="cal-1",
+            recipe_id="disc",
+            kind=CalibrationKind.DEGRADED,
+            channels=channels,
+            frames_used=4,
+            created_at=utc_now(),
+        )
+    )
+
+
+def add_candidates(store: LearningStore, count: int, *, planted: int = 0) -> list[str]:
+    """Add candidates on the first background, as a generator would."""
+    background = store.backgrounds("disc")[0]
+    seed = store.seeds("disc")[0]
+    base = store.read_image(background.image).pixels
+    made = []
+    for index in range(count):
+        mask = defect_mask(index, "pit")
+        stack = base.copy()
+        stack[:, mask] //= 2
+        parameters = GeneratorParameters(
+            arm="procedural",
+            defect_class="pit",
+            severity=5,
+            center_x=1,
+            center_y=1,
+            orientation_deg=0,
+            size_px=7,
+            random_seed=index,
+        )
+        provenance = Provenance(
+            background_id=background.background_id,
+            seed_ids=(seed.seed_id,),
+            base_digest="",
+            adapter_digest="",
+            calibration_digest="0" * 64,
+            parameters=parameters,
+            generator_version="test",
+        )
+        draft = Draft(stack, mask, mask, "pit", 5.0, {"visibility": 1.0}, provenance, planted_bad=index < planted)
+        made.append(store.candidates.add("t00001", "disc", draft).candidate_id)
+    return made
+
+
+def refused(call: Callable[[], object], code: int, words: str) -> None:
+    with pytest.raises(InspectdError) as caught:
+        call()
+    assert words in str(caught.value)
+    assert caught.value.code == code
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_understood_is_refused_in_one_line(cell: Callable[..., Cell]) -> None:
+    c = cell()
+    refused(lambda: c.ask("inspectd.dance"), -51, "knows no command inspectd.dance")
+    refused(lambda: c.ask("inspectd.calibrate"), -51, "recipe_id")
+    refused(lambda: c.ask("inspectd.calibrate", recipe_id="disc", force=True), -51, "force")
+    refused(lambda: c.ask("inspectd.calibrate", recipe_id="../disc"), -51, "recipe_id")
+    refused(lambda: c.ask("inspectd.generate", recipe_id="disc", per_class="many"), -51, "per_class")
+    refused(lambda: c.ask("inspectd.calibrate", recipe_id="cube"), -33, "no recipe cube")
+    refused(lambda: c.ask("inspectd.job", job_id="t99999"), -33, "t99999")
+
+
+def test_jobs_are_refused_before_they_are_queued_when_something_is_missing(cell: Callable[..., Cell]) -> None:
+    c = cell()
+    refused(lambda: c.ask("inspectd.calibrate", recipe_id="disc"), -12, "no backgrounds")
+    refused(lambda: c.ask("inspectd.generate", recipe_id="disc", per_class=1), -12, "no backgrounds")
+    add_backgrounds(c.store, 3)
+    refused(lambda: c.ask("inspectd.generate", recipe_id="disc", per_class=1), -12, "no seed of pit, scratch")
+    add_seeds(c.store, 1)
+    refused(lambda: c.ask("inspectd.generate", recipe_id="disc", per_class=1, classes=["rust"]), -12, "no defect class")
+    refused(lambda: c.ask("inspectd.generate", recipe_id="disc", per_class=1), -42, "calibrat")
+    refused(lambda: c.ask("inspectd.train", recipe_id="disc"), -40, "")
+    assert c.ask("inspectd.jobs")["jobs"] == []
+
+
+def test_a_job_is_queued_run_and_told_to_watchers(cell: Callable[..., Cell]) -> None:
+    c = cell("progress(4); say(kind='finished', result={'made': 1})")
+    add_backgrounds(c.store, 2)
+    with Subscriber(c.service.server.events) as watcher:
+        # A watcher that is slow to join hears nothing of what came before: wait for the first sign of its connection.
+        states: list[JobState] = []
+
+        def run_one() -> bool:
+            job_id = c.ask("inspectd.calibrate", recipe_id="disc")["job_id"]
+            until(lambda: c.ask("inspectd.job", job_id=job_id)["job"]["state"] == "done")
+            while (event := watcher.next(0.3)) is not None:
+                assert isinstance(event, JobChanged)
+                if event.job.job_id == job_id:
+                    states.append(event.job.state)
+            return JobState.DONE in states
+
+        until(run_one)
+    assert states[0] is JobState.QUEUED
+    assert states[-1] is JobState.DONE
+    jobs = c.ask("inspectd.jobs", limit=1)["jobs"]
+    assert jobs[0]["result"] == {"made": 1}
+    status = c.ask("inspectd.trainer.status")
+    assert (status["running"], status["queued"]) == (None, [])
+
+
+def test_the_same_request_queues_one_job_also_after_a_restart(cell: Callable[..., Cell], tmp_path: Path) -> None:
+    c = cell()
+    add_backgrounds(c.store, 2)
+    first = c.ask("inspectd.calibrate", "r-1", recipe_id="disc")
+    assert c.ask("inspectd.calibrate", "r-1", recipe_id="disc") == first
+    c.close()
+    again = cell()
+    assert again.ask("inspectd.calibrate", "r-1", recipe_id="disc") == first
+    assert len(again.ask("inspectd.jobs")["jobs"]) == 1
+    refused(lambda: again.ask("inspectd.generate", "r-1", recipe_id="disc", per_class=1), -51, "r-1")
+
+
+def test_a_running_job_is_shown_cancelled_and_resumed(cell: Callable[..., Cell]) -> None:
+    c = cell("progress(1, stage='ready'); time.sleep(60)")
+    add_backgrounds(c.store, 2)
+    job_id = c.ask("inspectd.calibrate", recipe_id="disc")["job_id"]
+    waiting = c.ask("inspectd.calibrate", recipe_id="disc")["job_id"]
+    until(lambda: ((c.ask("inspectd.trainer.status")["running"] or {}).get("progress") or {}).get("stage") == "ready")
+    assert c.ask("inspectd.trainer.status")["queued"] == [waiting]
+    c.ask("inspectd.job.cancel", job_id=job_id)
+    until(lambda: c.ask("inspectd.job", job_id=job_id)["job"]["state"] == "cancelled")
+    assert c.ask("inspectd.job.resume", job_id=job_id) == {"job_id": job_id, "state": "queued"}
+    refused(lambda: c.ask("inspectd.job.resume", job_id=job_id), -50, "queued")
+
+
+def test_one_trainer_a_cell(cell: Callable[..., Cell]) -> None:
+    c = cell()
+    with pytest.raises(StoreInUse, match="trainer"):
+        TrainerService(settings.load(c.config), c.config)
+    # The one that was refused took nothing from the one that serves.
+    assert c.ask("inspectd.jobs") == {"jobs": []}
+
+
+def png(mask: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_a_person_confirms_a_seed_with_a_mask_of_their_own(cell: Callable[..., Cell]) -> None:
+    c = cell()
+    add_backgrounds(c.store, 1)
+    stack, mask = defective(5, "pit")
+    ids = [c.store.propose_seed("disc", f"part-{index}", stack, mask, "pit", Split.LEARN).seed_id for index in range(2)]
+    assert [seed["seed_id"] for seed in c.ask("inspectd.seeds", recipe_id="disc", state="proposed")["seeds"]] == ids
+    drawn = defect_mask(9, "scratch")
+    whole: dict[str, Any] = {"seed_id": ids[0], "defect_class": "scratch", "reviewer": "Ada", "is_person": True}
+    wrong = {
+        "no PNG": "AAAA",
+        "another size": png(drawn[:-1]),
+        "empty": png(np.zeros((HEIGHT, WIDTH), np.bool_)),
+        "truncated": png(drawn)[:60],
+        "no base64": "%%%",
+    }
+    for text in wrong.values():
+        refused(lambda text=text: c.ask("inspectd.seed.confirm", **whole, mask_png_base64=text), -12, "mask")  # type: ignore[misc]
+    refused(lambda: c.ask("inspectd.seed.confirm", **{**whole, "is_person": "yes"}), -51, "is_person")
+    refused(lambda: c.ask("inspectd.seed.confirm", **{**whole, "reviewer": " "}), -51, "reviewer")
+    seed = c.ask("inspectd.seed.confirm", **whole, mask_png_base64=png(drawn))["seed"]
+    assert (seed["state"], seed["defect_class"], seed["confirmed_by"]) == ("confirmed", "scratch", "Ada")
+    kept = c.store.seed(ids[0])
+    assert np.array_equal(c.store.read_mask(kept.mask), drawn)
+    c.ask("inspectd.seed.refuse", seed_id=ids[1], reviewer="Ada", reason="a fibre")
+    assert c.ask("inspectd.seeds", recipe_id="disc", state="proposed")["seeds"] == []
+
+
+def review(c: Cell, candidate_id: str, verb: str, reviewer: str = "Ada", **more: Any) -> dict[str, Any]:
+    token = c.ask("inspectd.review.displayed", candidate_id=candidate_id, reviewer=reviewer)["token"]
+    values = {"is_person": True, "reason": "" if verb == "accept" else "blurred", **more}
+    return c.ask(
+        "inspectd.review.decide", candidate_id=candidate_id, verb=verb, reviewer=reviewer, token=token, **values
+    )
+
+
+def test_every_candidate_is_shown_and_decided_by_itself(cell: Callable[..., Cell]) -> None:
+    c = cell()
+    add_backgrounds(c.store, 2)
+    add_seeds(c.store, 1)
+    ids = add_candidates(c.store, 3, planted=1)
+    first = c.ask("inspectd.review.next", recipe_id="disc", reviewer="Ada")
+    assert (first["candidate"]["candidate_id"], first["waiting"]) == (ids[0], 3)
+    assert first["background"]["background_id"] == first["candidate"]["provenance"]["background_id"]
+    # The reviewer is not told which ones were planted, neither here nor by the summary.
+    assert "planted_bad" not in json.dumps(first)
+    assert "planted" not in c.ask("inspectd.review.summary", recipe_id="disc")
+    after = c.ask("inspectd.review.next", recipe_id="disc", reviewer="Ada", after=ids[0])
+    assert after["candidate"]["candidate_id"] == ids[1]
+    review(c, ids[0], "reject")
+    review(c, ids[1], "accept")
+    review(c, ids[2], "accept", reviewer="Bo")
+    assert c.ask("inspectd.review.next", recipe_id="disc", reviewer="Ada")["candidate"] is None
+    summary = c.ask("inspectd.review.summary", recipe_id="disc")
+    assert (summary["waiting"], summary["accepted"], summary["rejected"]) == (0, 2, 1)
+    assert summary["reviewers"] == {"Ada": 2, "Bo": 1}
+    assert summary["planted"] == {"shown": 1, "rejected": 1}
+    decisions = c.ask("inspectd.review.history", recipe_id="disc", limit=2)["decisions"]
+    assert [decision["candidate_id"] for decision in decisions] == [ids[2], ids[1]]
+
+
+def test_the_command_can_not_get_around_the_gate(cell: Callable[..., Cell]) -> None:
+    c = cell()
+    add_backgrounds(c.store, 2)
+    add_seeds(c.store, 1)
+    one, two = add_candidates(c.store, 2)
+    whole: dict[str, Any] = {"verb": "accept", "reviewer": "Ada", "is_person": True}
+    refused(lambda: c.ask("inspectd.review.decide", candidate_id=one, token="made up", **whole), -40, "")
+    token = c.ask("inspectd.review.displayed", candidate_id=one, reviewer="Ada")["token"]
+    # Another candidate, another reviewer, several at once, no token, a second use.
+    refused(lambda: c.ask("inspectd.review.decide", candidate_id=two, token=token, **whole), -40, "")
+    refused(
+        lambda: c.ask("inspectd.review.decide", candidate_id=one, token=token, **{**whole, "reviewer": "Eve"}), -40, ""
+    )
+    refused(lambda: c.ask("inspectd.review.decide", candidate_id=[one, two], token=token, **whole), -51, "candidate_id")
+    refused(lambda: c.ask("inspectd.review.decide", candidate_id="*", token=token, **whole), -51, "candidate_id")
+    refused(lambda: c.ask("inspectd.review.decide", candidate_id=one, **whole), -51, "token")
+    assert c.ask("inspectd.review.summary", recipe_id="disc")["accepted"] == 0
+    token = c.ask("inspectd.review.displayed", candidate_id=one, reviewer="Ada")["token"]
+    c.ask("inspectd.review.decide", candidate_id=one, token=token, **whole)
+    refused(lambda: c.ask("inspectd.review.decide", candidate_id=one, token=token, **whole), -40, "")
+    for name in ("inspectd.review.decide_all", "inspectd.review.accept", "inspectd.train.folder"):
+        refused(lambda name=name: c.ask(name, recipe_id="disc"), -51, "knows no command")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "extra", [{"manifest": {}}, {"folder": "/tmp"}, {"items": []}, {"manifest_id": "m1"}, {"people_only": False}]
+)
+def test_a_training_takes_nothing_but_what_the_store_issues(cell: Callable[..., Cell], extra: dict[str, Any]) -> None:
+    c = cell()
+    refused(lambda: c.ask("inspectd.train", recipe_id="disc", **extra), -51, next(iter(extra)))
+
+
+def test_accepted_candidates_are_exported_whole_for_other_tools(cell: Callable[..., Cell], tmp_path: Path) -> None:
+    c = cell()
+    add_backgrounds(c.store, 2)
+    add_seeds(c.store, 1)
+    ids = add_candidates(c.store, 3, planted=1)
+    refused(
+        lambda: c.ask("inspectd.export", recipe_id="disc", format="mvtec", directory=str(tmp_path / "none")), -12, ""
+    )
+    assert not (tmp_path / "none").exists()
+    for candidate in ids[:2]:
+        review(c, candidate, "accept")
+    out = tmp_path / "mvtec"
+    answer = c.ask("inspectd.export", recipe_id="disc", format="mvtec", directory=str(out))
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*.png")}
+    assert answer["files"] == len(found)
+    # The planted one was accepted by mistake, the third one waits: neither goes out.
+    assert {name for name in found if name.startswith("test/")} == {
+        f"test/pit/{ids[1]}_{channel}.png" for channel in RECIPE.channel_names
+    }
+    stored = c.store.candidates.get(ids[1]).candidate
+    with Image.open(out / f"test/pit/{ids[1]}_right.png") as image:
+        assert np.array_equal(np.asarray(image), c.store.read_image(stored.image).pixels[1])
+    refused(lambda: c.ask("inspectd.export", recipe_id="disc", format="coco", directory=str(out)), -12, "exists")
+
+    answer = c.ask("inspectd.export", recipe_id="disc", format="coco", directory="for-yolo")
+    document = json.loads((Path(answer["directory"]) / "annotations.json").read_text())
+    assert Path(answer["directory"]).is_relative_to(tmp_path / "state")
+    mask = c.store.read_mask(stored.mask)
+    annotation = document["annotations"][0]
+    assert annotation["area"] == mask.sum()
+    runs = np.cumsum([0, *annotation["segmentation"]["counts"]])
+    flat = np.zeros(mask.size, np.bool_)
+    for start, stop in zip(runs[1::2], runs[2::2], strict=False):
+        flat[start:stop] = True
+    assert np.array_equal(flat.reshape(mask.shape, order="F"), mask)
+    assert list(tmp_path.glob(".*.part")) == []
+
+
+def test_the_service_never_loads_torch() -> None:
+    script = "import sys, trainer.main; print(sorted(set(sys.modules) & {'torch', 'diffusers', 'peft', 'scipy'}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def start(config: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer.main", "--config", str(config)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_the_program_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    with start(config) as process:
+        assert process.stderr is not None
+        assert "listening" in process.stderr.readline()
+        with Client(settings.load(config).wire.trainer_commands, timeout_s=20) as client:
+            assert client.call("inspectd.trainer.status", {})["pid"] == process.pid
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        ({"colour": "red"}, 78, "colour"),
+        ({"state_dir": "/proc/nowhere"}, 74, "/proc/nowhere"),
+    ],
+)
+def test_a_program_that_can_not_start_says_why_in_one_line(
+    tmp_path: Path, change: dict[str, str], status: int, words: str
+) -> None:
+    with start(write_config(tmp_path, **change)) as process:
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert words in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_systemd_hears_that_the_service_is_up_and_turning(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(address)
+        notify.settimeout(20)
+        with start(write_config(tmp_path), NOTIFY_SOCKET=address, WATCHDOG_USEC="300000") as process:
+            assert notify.recv(256) == b"READY=1"
+            assert notify.recv(256) == b"WATCHDOG=1"
+            assert notify.recv(256) == b"WATCHDOG=1"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
