@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -113,11 +114,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> int:
-    """Remove the temporary files that a killed process left under `folder`; return how many.
+def sweep(folder: Path, older_than_s: float = 600.0) -> int:
+    """Remove temporary files under `folder` that a killed process left; return how many.
 
-    Only the owner of the folder may call it, before anybody writes there. Raises `StoreError`.
+    Younger ones are kept: another process may be writing them. Raises `StoreError`.
     """
-    left = [path for path in folder.rglob(f".*{_TEMPORARY}") if path.is_file()]
+    with disk_errors(folder):
+        limit = time.time() - older_than_s
+        left = [path for path in folder.rglob(f".*{_TEMPORARY}") if path.is_file() and path.stat().st_mtime <= limit]
     remove(left)
     return len(left)

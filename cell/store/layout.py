@@ -17,7 +17,7 @@ from typing import Self
 
 from cell.errors import DiskFull, StoreError, StoreInUse
 from cell.recipes import Name
-from cell.store.files import disk_errors, make_folder, remove, sync_folder
+from cell.store.files import disk_errors, make_folder, remove, sweep
 
 _MIB = 1 << 20
 
@@ -40,6 +40,10 @@ class StateDir:
             make_folder(state.keys, mode=0o700)
             state.keys.chmod(0o700)
         return state
+
+    def sweep(self) -> int:
+        """Remove temporary files that killed processes left; return how many. The daemon calls it at its start."""
+        return sweep(self.root)
 
     @property
     def line_db(self) -> Path:
@@ -196,9 +200,3 @@ class StateLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
-
-
-def sync_root(state: StateDir) -> None:
-    """Make new entries of the state directory itself durable (databases). Raises `StoreError`."""
-    with disk_errors(state.root):
-        sync_folder(state.root)

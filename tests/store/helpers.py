@@ -101,9 +101,9 @@ def fill(
     who = "Ada Moser" if is_person else "demo-script (not a person)"
     for index, defect_class in enumerate(RECIPE.class_names):
         for number in range(3):
-            part = f"bad-{defect_class}-{number % 2}"
+            part_id = f"bad-{defect_class}-{number % 2}"
             image = stack_of(100 + 10 * index + number, emulated=emulated)
-            seed = store.propose_seed("plate", part, image, mask_of(), "scratch", Split.LEARN)
+            seed = store.propose_seed("plate", part_id, image, mask_of(), "scratch", Split.LEARN)
             store.confirm_seed(seed.seed_id, defect_class, mask_of(size=4), who, is_person=is_person)
     drafts = [
         draft_on(

@@ -81,6 +81,12 @@ def upgrade() -> None:
     )
     op.create_index("verdicts_part", "verdicts", ["part_id"])
     op.create_index("verdicts_sequence", "verdicts", ["sequence"])
+    for table, verb in (("verdicts", "UPDATE"), ("deployments", "UPDATE"), ("deployments", "DELETE")):
+        op.execute(
+            f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, 'the table {table} is append-only'); END"
+        )
+
 
 def downgrade() -> None:
     """Refuse: data would be lost."""

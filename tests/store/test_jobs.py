@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cell.errors import NotFound, StateError
+from cell.jobs import Job, JobKind, JobState, Progress
+from cell.store.learning import LearningStore
+from tests.store.helpers import Clock, open_state
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LearningStore]:
+    with LearningStore(open_state(tmp_path), clock=Clock()) as opened:
+        yield opened
+
+
+def queued(store: LearningStore) -> Job:
+    return store.jobs.create(JobKind.GENERATE, "plate", {"count": 3})
+
+
+def test_a_job_goes_from_the_queue_to_its_result(store: LearningStore) -> None:
+    job = queued(store)
+    later = queued(store)
+    assert store.jobs.next_queued() == job
+    running = store.jobs.start(job.job_id)
+    assert running.state is JobState.RUNNING
+    assert running.updated_at > job.updated_at
+    progress = Progress(stage="fit", done=1, total=3)
+    assert store.jobs.progress(job.job_id, progress).progress == progress
+    with pytest.raises(StateError, match="runs; wait for it"):
+        store.jobs.start(later.job_id)
+    done = store.jobs.done(job.job_id, {"candidates": 3})
+    assert store.jobs.get(job.job_id) == done
+    assert store.jobs.next_queued() == later
+    assert store.jobs.list() == (later, done)
+    assert store.jobs.list(state=JobState.DONE) == (done,)
+    assert store.jobs.list(recipe_id="other") == ()
+
+
+@pytest.mark.parametrize(
+    ("reached", "allowed"),
+    [
+        (JobState.QUEUED, {"start", "cancel"}),
+        (JobState.RUNNING, {"progress", "done", "fail", "cancel"}),
+        (JobState.DONE, set()),
+        (JobState.FAILED, {"resume"}),
+        (JobState.CANCELLED, {"resume"}),
+        (JobState.INTERRUPTED, {"resume"}),
+    ],
+)
+def test_every_other_transition_is_refused(reached: JobState, allowed: set[str], tmp_path: Path) -> None:
+    for name in ("start", "progress", "done", "fail", "cancel", "resume"):
+        with LearningStore(open_state(tmp_path / name)) as store:
+            job = queued(store).job_id
+            if reached is not JobState.QUEUED:
+                store.jobs.start(job)
+            ends = {
+                JobState.DONE: lambda jobs=store.jobs, one=job: jobs.done(one, {}),
+                JobState.FAILED: lambda jobs=store.jobs, one=job: jobs.fail(one, "out of memory"),
+                JobState.CANCELLED: lambda jobs=store.jobs, one=job: jobs.cancel(one),
+                JobState.INTERRUPTED: lambda jobs=store.jobs: jobs.mark_interrupted(),
+            }
+            if reached in ends:
+                ends[reached]()
+            assert store.jobs.get(job).state is reached
+            arguments = {"progress": [Progress(stage="s", done=0, total=0)], "done": [{}], "fail": ["x"]}
+            call = getattr(store.jobs, name)
+            if name in allowed:
+                call(job, *arguments.get(name, []))
+            else:
+                with pytest.raises(StateError):
+                    call(job, *arguments.get(name, []))
+                assert store.jobs.get(job).state is reached
+
+
+def test_a_restart_shows_what_was_interrupted(tmp_path: Path) -> None:
+    state = open_state(tmp_path)
+    with LearningStore(state) as store:
+        job = queued(store)
+        store.jobs.start(job.job_id)
+        store.jobs.progress(job.job_id, Progress(stage="fit", done=2, total=3))
+    with LearningStore(state) as store:
+        (left,) = store.jobs.mark_interrupted()
+        assert left.state is JobState.INTERRUPTED
+        assert left.progress is not None
+        assert "resume" in left.error
+        assert store.jobs.mark_interrupted() == ()
+        assert store.jobs.resume(job.job_id).state is JobState.QUEUED
+        assert store.jobs.start(job.job_id).error == ""
+
+
+def test_an_unknown_job_is_not_found(store: LearningStore) -> None:
+    for call in (store.jobs.get, store.jobs.start, store.jobs.cancel, store.jobs.resume):
+        with pytest.raises(NotFound):
+            call("t99999")
+    assert store.jobs.next_queued() is None
