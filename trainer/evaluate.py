@@ -27,6 +27,8 @@ Predict = Callable[[Stack], tuple[FloatMaps, FloatMaps]]
 ReportCount = Callable[[int, int], None]
 
 GOOD = "good"
+#: Tag of a sample whose class is known apart from its label map.
+DEFECT_CLASS = "defect_class"
 
 
 def ignore_count(_done: int, _total: int) -> None:
@@ -70,11 +72,11 @@ class PixelPrecisions:
 
     def add(self, probability: FloatMaps, labels: NDArray[np.uint8], truth: str) -> None:
         """Count one image. `probability` (D, H, W), `labels` (H, W), `truth` as in :class:`Scored`."""
-        highest, defective = probability.max(axis=0), labels > 0
-        self.pooled.add(highest, defective)
+        bins, defective = PixelPrecision.bins(probability.max(axis=0)), labels > 0
+        self.pooled.count(bins, defective)
         for name, counter in self.by_class.items():
             if truth in (GOOD, name):
-                counter.add(highest, defective)
+                counter.count(bins, defective)
 
     def macro(self) -> float | None:
         """Return the mean over the classes that have defective pixels."""
@@ -84,7 +86,13 @@ class PixelPrecisions:
 
 
 def truth_of(sample: Sample, classes: Sequence[str]) -> str:
-    """Return "good" or the name of the class with the most pixels. Raises `DataError` for an unknown label value."""
+    """Return "good" or the name of the class with the most pixels.
+
+    ``tags["defect_class"]`` overrides the label map: a part may be known to be defective although this picture of it
+    does not show where. Raises `DataError` for an unknown label value.
+    """
+    if DEFECT_CLASS in sample.tags:
+        return sample.tags[DEFECT_CLASS]
     counts = np.bincount(sample.labels.ravel(), minlength=1)
     if counts.size > len(classes) + 1:
         raise DataError(

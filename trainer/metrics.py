@@ -109,11 +109,19 @@ class PixelPrecision:
         self._defective = np.zeros(self._BINS, np.int64)
         self._good = np.zeros(self._BINS, np.int64)
 
+    @classmethod
+    def bins(cls, probability: NDArray[np.floating]) -> NDArray[np.intp]:
+        """Return the histogram bins of an image's probabilities, for :meth:`count` of several counters."""
+        clipped = np.clip(probability, np.float32(1e-7), np.float32(1 - 1e-7))
+        scaled = (np.log(clipped / (1 - clipped)) + cls._EDGE) * (cls._BINS / (2 * cls._EDGE))
+        return np.clip(scaled, 0, cls._BINS - 1).astype(np.intp)
+
     def add(self, probability: NDArray[np.floating], truth: NDArray[np.bool_]) -> None:
         """Count one image: `probability` in [0, 1] and `truth` of the same shape."""
-        clipped = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
-        logit = np.log(clipped / (1 - clipped))
-        bins = np.clip((logit + self._EDGE) * (self._BINS / (2 * self._EDGE)), 0, self._BINS - 1).astype(np.intp)
+        self.count(self.bins(probability), truth)
+
+    def count(self, bins: NDArray[np.intp], truth: NDArray[np.bool_]) -> None:
+        """Count one image whose :meth:`bins` are known."""
         self._defective += np.bincount(bins[truth], minlength=self._BINS)
         self._good += np.bincount(bins[~truth], minlength=self._BINS)
 

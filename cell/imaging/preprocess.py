@@ -94,11 +94,12 @@ class Preprocessing(Record):
         return out
 
     def crop_labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a label map (H, W) as the network sees it: (H', W') uint8, ROI cut out, exclusions and padding 0."""
+        """Return a label map (H, W) as the network sees it: (H', W') uint8, ROI cut, exclusions 0, padding mirrored."""
         window = _window(self.roi, *labels.shape)
         cut = labels[window]
         out = np.zeros((self._padded(cut.shape[0]), self._padded(cut.shape[1])), np.uint8)
         out[: cut.shape[0], : cut.shape[1]] = cut
+        _mirror_into_padding(out, *cut.shape)
         self._blank(out[None, : cut.shape[0], : cut.shape[1]])
         return out
 
@@ -225,7 +226,7 @@ def _low_pass(length: int, half_width: int) -> FloatMaps:
     return matrix
 
 
-def _mirror_into_padding(plane: FloatMaps, height: int, width: int) -> None:
+def _mirror_into_padding(plane: NDArray[Any], height: int, width: int) -> None:
     rows = _mirror_index(height, plane.shape[0])
     columns = _mirror_index(width, plane.shape[1])
     if plane.shape[0] > height:

@@ -90,7 +90,11 @@ def test_roi_exclusions_and_way_back() -> None:
     assert back.shape == (2, 100, 140)
     assert back[0].sum() == 90 * 70 - 10 * 5 - 5 * 5
     labels = np.full((100, 140), 3, np.uint8)
-    assert (spec.crop_labels(labels) == 3).sum() == 90 * 70 - 10 * 5 - 5 * 5
+    seen = spec.crop_labels(labels)
+    assert (seen[:70, :90] == 3).sum() == 90 * 70 - 10 * 5 - 5 * 5
+    # A defect at the edge is mirrored into the padding, so its label must be too.
+    assert seen.shape == (96, 96)
+    assert (seen[70:] == 3).all()
 
 
 @given(st.integers(1, 90), st.integers(1, 90))
