@@ -1,0 +1,199 @@
+"""How good a judge becomes from a few real defects, and what synthetic ones add.
+
+    python -m benchmarks.fewshot --data DIR --shots 5 --arm procedural --seed 1 [--export OUT] [--json FILE]
+
+Learns from the first N parts a class of ``seeds/`` and from ``backgrounds/``, freezes its threshold by grouped
+cross-validation in there, and scores ``test/`` once. The arm ``oracle`` is the upper bound that the detector can reach
+with all the real defects there are: it also learns from the labelled test parts, in folds by part, so that every test
+part is scored by a model that never saw it; it freezes no threshold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import _layout
+from benchmarks._arms import ARMS, export_synthetic, synthesise
+from benchmarks._figures import figures
+from benchmarks._layout import Product
+from cell.defects import Sample
+from cell.errors import InspectdError
+from cell.imaging.preprocess import Preprocessing
+from cell.jobs import Progress
+from trainer.crossval import ThresholdRule, cross_validate, deal_folds
+from trainer.evaluate import PixelPrecisions, Scored, score_samples
+from trainer.fit import FitConfig, FittedModel, fit
+
+ORACLE = "oracle"
+ORACLE_FOLDS = 4
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        result = run(options)
+    except InspectdError as error:
+        print(f"fewshot: {error}", file=sys.stderr)
+        return error.exit_code
+    print_table(result)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Run one arm and return all figures. Raises `InspectdError` for what can't be used."""
+    seconds: dict[str, float] = {}
+    with _stage("load", seconds):
+        product = _layout.load(options.data, options.shots)
+        preprocessing = Preprocessing(channels=("grey",), bit_depth=product.bit_depth)
+    config = FitConfig(seed=options.seed, threads=options.threads)
+    if options.updates:
+        config = replace(config, updates=options.updates)
+    pixels = PixelPrecisions.empty(product.classes)
+    extra: dict[str, Any] = {}
+    if options.arm == ORACLE:
+        with _stage("oracle", seconds):
+            threshold, scored = None, _oracle(product, preprocessing, config, pixels, options.quiet)
+    else:
+        threshold, scored, extra = _learn_and_test(options, product, preprocessing, config, pixels, seconds)
+    return {
+        "data": product.name,
+        "arm": options.arm,
+        "shots": options.shots,
+        "seed": options.seed,
+        "updates": config.updates,
+        **figures(scored, pixels, product.classes, threshold),
+        **extra,
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "scores": {one.sample_id: [one.truth, one.group, one.score] for one in scored},
+    }
+
+
+def _learn_and_test(
+    options: argparse.Namespace,
+    product: Product,
+    preprocessing: Preprocessing,
+    config: FitConfig,
+    pixels: PixelPrecisions,
+    seconds: dict[str, float],
+) -> tuple[float, list[Scored], dict[str, Any]]:
+    with _stage("generate", seconds):
+        made = synthesise(options.arm, product, options.per_class, options.seed, _reporter(options.quiet))
+        if options.export:
+            export_synthetic(made.samples, product.classes, options.export)
+    learning: list[Sample] = [*product.seeds, *product.backgrounds, *made.samples]
+    rule = ThresholdRule(seeds_are_held_out=made.seeds_can_be_held_out)
+    with _stage("cross-validation", seconds):
+        inner = cross_validate(
+            learning, preprocessing, product.classes, config, rule, progress=_reporter(options.quiet)
+        )
+    with _stage("fit", seconds):
+        model = fit(learning, preprocessing, product.classes, config, progress=_reporter(options.quiet))
+    with _stage("test", seconds):
+        scored = score_samples(model.predict, product.test, product.classes, pixels)
+    inner_figures = figures(inner.scored, PixelPrecisions.empty(product.classes), product.classes, inner.threshold)
+    extra = {
+        "synthetic": len(made.samples),
+        "threshold_source": inner.source,
+        "inner": {key: inner_figures[key] for key in ("auroc", "auroc_macro", "auroc_by_class", "fa", "fr")},
+    }
+    return inner.threshold, scored, extra
+
+
+def _oracle(
+    product: Product, preprocessing: Preprocessing, config: FitConfig, pixels: PixelPrecisions, quiet: bool
+) -> list[Scored]:
+    dealt = deal_folds(product.test, product.classes, ORACLE_FOLDS, config.seed)
+    scored: list[Scored] = []
+    for fold in range(ORACLE_FOLDS):
+        learning = [*product.seeds, *product.backgrounds, *(s for s in product.test if dealt[s.group] != fold)]
+        model: FittedModel = fit(
+            learning,
+            preprocessing,
+            product.classes,
+            replace(config, seed=config.seed + fold),
+            progress=_reporter(quiet),
+            stage=f"oracle {fold + 1}/{ORACLE_FOLDS}",
+        )
+        held_out = [sample for sample in product.test if dealt[sample.group] == fold]
+        scored += score_samples(model.predict, held_out, product.classes, pixels)
+    return scored
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print the figures of one run."""
+    print(f"{result['data']}, {result['shots']} shots, arm {result['arm']}, seed {result['seed']}")
+    rows = [
+        ("AUROC", _figure(result["auroc"], result["auroc_95"])),
+        ("AUROC macro", _figure(result["auroc_macro"], result["auroc_macro_95"])),
+        ("  by class", _by_class(result["auroc_by_class"])),
+        ("FA at the frozen threshold", _figure(result["fa"], result["fa_95"])),
+        ("FR at the frozen threshold", _figure(result["fr"], result["fr_95"])),
+        ("recall by class", _by_class(result["recall"])),
+        ("FA at FR 5 % (threshold chosen on the test)", _figure(result["oracle_fa_at_fr5"])),
+        ("FR at FA 0 (threshold chosen on the test)", _figure(result["oracle_fr_at_fa0"])),
+        ("pixel AP", _figure(result["pixel_ap"])),
+        ("pixel AP macro", _figure(result["pixel_ap_macro"])),
+        ("  by class", _by_class(result["pixel_ap_by_class"])),
+        ("seconds", ", ".join(f"{name} {value}" for name, value in result["seconds"].items())),
+        ("peak MB", str(result["peak_mb"])),
+    ]
+    for name, value in rows:
+        print(f"  {name:<44} {value}")
+
+
+def _figure(value: float | None, interval: Sequence[float] | None = None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+
+def _by_class(values: dict[str, float | None] | None) -> str:
+    return "-" if values is None else ", ".join(f"{name} {_figure(value)}" for name, value in values.items())
+
+
+def _reporter(quiet: bool) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        if not quiet and (progress.done % 100 == 0 or progress.done == progress.total):
+            left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
+            print(f"{progress.stage}: {progress.done}/{progress.total} {progress.note}{left}", file=sys.stderr)
+
+    return report
+
+
+@contextmanager
+def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - started
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fewshot", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="product folder (see docs/data-layout.md)")
+    parser.add_argument("--shots", type=int, default=5, help="real parts a defect class to learn from")
+    parser.add_argument("--arm", choices=[*ARMS, ORACLE], default="real")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--per-class", type=int, default=60, help="synthetic images a class")
+    parser.add_argument("--updates", type=int, default=0, help="of the network; default: FitConfig's")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--export", type=Path, help="write the synthetic set as OUT/<class>/NAME.png, NAME_mask.png")
+    parser.add_argument("--json", type=Path, help="write all figures and the score of every test picture")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

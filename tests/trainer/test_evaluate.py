@@ -1,0 +1,143 @@
+"""Evaluation counts parts, not pictures; says what is missing; refuses synthetic images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cell.defects import Sample
+from cell.errors import DataError, JobCancelled
+from cell.frames import Stack
+from cell.imaging.preprocess import FloatMaps
+from tests.trainer.parts import CLASSES, QUICK, SPEC, held_out_parts, learning_parts, plate, trained
+from trainer.crossval import PASTED_FROM, ThresholdRule, cross_validate, deal_folds
+from trainer.evaluate import GOOD, Requirements, evaluate, score_samples, truth_of
+
+FROZEN = "a test's own number"
+
+
+class ByPixel:
+    """A judge whose answer stands in the image's first pixel: score = value / 100."""
+
+    def __call__(self, stack: Stack) -> tuple[FloatMaps, FloatMaps]:
+        score = float(stack[0, 0, 0]) / 100
+        maps = np.full((2, *stack.shape[1:]), score, np.float32)
+        return maps, np.array([score, score / 2], np.float32)
+
+
+def picture(part: str, value: int, label: int = 0, name: str = "") -> Sample:
+    labels = np.zeros((8, 8), np.uint8)
+    labels[:2, :2] = label
+    return Sample(np.full((1, 8, 8), value, np.uint8), labels, part, sample_id=name or f"{part}-{value}")
+
+
+def test_a_part_is_wrong_when_any_of_its_pictures_is() -> None:
+    samples = [
+        picture("a", 90, 1), picture("a", 10, 1), picture("b", 80, 2),
+        picture("c", 5), picture("c", 60), picture("d", 1), picture("e", 2),
+    ]  # fmt: skip
+    report = evaluate(ByPixel(), samples, CLASSES, 0.5, FROZEN)
+    assert (report.false_acceptance.errors, report.false_acceptance.parts) == (1, 2)
+    assert (report.false_rejection.errors, report.false_rejection.parts) == (1, 3)
+    assert report.recall_by_class["pit"].rate == 0.0
+    assert report.recall_by_class["scratch"].rate == 1.0
+    assert report.worst_misses == ("a-10",)
+    assert report.threshold_source == FROZEN
+    # Pictures: bad 0.9, 0.1, 0.8 against good 0.05, 0.6, 0.01, 0.02.
+    assert report.auroc == pytest.approx(11 / 12)
+
+
+def test_a_score_at_the_threshold_is_ng() -> None:
+    report = evaluate(ByPixel(), [picture("a", 50, 1), picture("b", 50)], CLASSES, 0.5, FROZEN)
+    assert report.false_acceptance.errors == 0
+    assert report.false_rejection.errors == 1
+
+
+def test_too_few_parts_are_not_validated_and_the_report_says_how_many_are_missing() -> None:
+    samples = [picture(f"bad{n}", 90, 1 + n % 2) for n in range(10)] + [picture(f"good{n}", 1) for n in range(59)]
+    report = evaluate(ByPixel(), samples, CLASSES, 0.5, FROZEN)
+    assert not report.validated
+    assert report.findings == (
+        "not validated: needs 49 more held-out real defect parts without a further error to show FA <= 5% "
+        "(0 of 10 parts so far)",
+    )
+    loose = evaluate(ByPixel(), samples, CLASSES, 0.5, FROZEN, Requirements(false_acceptance=0.3))
+    assert loose.validated
+    assert loose.findings == ()
+
+
+def test_a_rate_that_is_surely_too_high_asks_for_seeds_not_for_tests() -> None:
+    samples = [picture(f"bad{n}", 10, 1) for n in range(9)] + [picture("good", 1)]
+    findings = evaluate(ByPixel(), samples, CLASSES, 0.5, FROZEN).findings
+    assert "FA is 9 of 9 parts" in findings[0]
+    assert any("no held-out part shows scratch" in finding for finding in findings)
+
+
+def test_without_parts_nothing_is_claimed() -> None:
+    report = evaluate(ByPixel(), [], CLASSES, 0.5, FROZEN)
+    assert not report.validated
+    assert report.auroc is None
+    assert report.pixel_ap is None
+    assert report.false_acceptance.rate is None
+    assert "needs 59 more held-out real defect parts" in report.findings[0]
+
+
+def test_synthetic_and_unknown_labels_are_refused() -> None:
+    with pytest.raises(DataError, match="only real parts"):
+        score_samples(ByPixel(), [replace(picture("a", 1, 1), synthetic=True)], CLASSES)
+    with pytest.raises(DataError, match="has label 3"):
+        truth_of(picture("a", 1, 3), CLASSES)
+    assert truth_of(replace(picture("a", 1), tags={"defect_class": "pit"}), CLASSES) == "pit"
+
+
+def test_folds_keep_parts_whole_and_classes_spread() -> None:
+    samples = learning_parts(good=9, bad=3)
+    dealt = deal_folds(samples, CLASSES, 3, seed=4)
+    assert set(dealt) == {sample.group for sample in samples}
+    for kind in (*CLASSES, GOOD):
+        parts = {sample.group for sample in samples if truth_of(sample, CLASSES) == kind}
+        per_fold = Counter(dealt[part] for part in parts)
+        assert set(per_fold.values()) == {len(parts) // 3}
+    assert dealt == deal_folds(samples, CLASSES, 3, seed=4)
+    assert dealt != deal_folds(samples, CLASSES, 3, seed=5)
+
+
+def test_cross_validation_freezes_a_threshold_that_holds_on_other_parts() -> None:
+    config = replace(QUICK, updates=120)
+    inner = cross_validate(learning_parts(), SPEC, CLASSES, config, ThresholdRule(folds=2))
+    assert len(inner.scored) == len(learning_parts())
+    assert "grouped 2-fold" in inner.source
+    report = evaluate(trained().predict, held_out_parts(), CLASSES, inner.threshold, inner.source)
+    assert report.false_acceptance.errors + report.false_rejection.errors <= 1
+    assert report.auroc is not None
+    assert report.auroc > 0.95
+    assert report.pixel_ap is not None
+    assert report.pixel_ap > 0.5
+
+
+def test_a_fold_never_sees_what_was_pasted_from_its_held_out_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = learning_parts(bad=2, pictures=1)
+    seed_part = parts[-1].group
+    pasted = replace(plate(70, "scratch"), synthetic=True, group=parts[0].group, tags={PASTED_FROM: seed_part})
+    dealt = deal_folds(parts, CLASSES, 2, QUICK.seed)
+    trained_on: list[set[str]] = []
+
+    def spy(samples: list[Sample], *_: object, **__: object) -> None:
+        trained_on.append({sample.tags.get(PASTED_FROM, "") for sample in samples if sample.synthetic})
+        raise JobCancelled("seen")
+
+    monkeypatch.setattr("trainer.crossval.fit", spy)
+    with pytest.raises(JobCancelled):
+        cross_validate([*parts, pasted], SPEC, CLASSES, QUICK, ThresholdRule(folds=2))
+    held_out_first = {part for part, fold in dealt.items() if fold == 0}
+    assert trained_on == [set() if held_out_first & {seed_part, parts[0].group} else {seed_part}]
+
+
+def test_cross_validation_needs_two_parts_of_each_kind() -> None:
+    with pytest.raises(DataError, match="2 defective"):
+        cross_validate([plate(0), plate(1), plate(2, "pit")], SPEC, CLASSES, QUICK)
+    with pytest.raises(DataError, match="2 good"):
+        cross_validate([plate(0), plate(1, "pit"), plate(2, "pit")], SPEC, CLASSES, QUICK)
