@@ -2,9 +2,9 @@
 
 Physical parts are dealt to folds, part by part within every class, so that each fold holds parts of every class and of
 the good ones; pictures of one part are never on two sides. A synthetic image carries the part of its background as its
-group and, in ``tags["pasted_from"]``, the part whose pixels were pasted into it, if any: it is left out of a fold that
-holds either of them out. An adapter that was fitted to all seeds can't be undone that way; then the scores of held-out
-seeds are too good, and the threshold is placed by the good parts alone (`seeds_are_held_out` False).
+group and, in ``tags["pasted_from"]``, the parts (comma-separated) whose pixels or shapes went into it: it is left out
+of a fold that holds any of them out. An adapter that was fitted to all seeds can't be undone that way; then the scores
+of held-out seeds are too good, and the threshold is placed by the good parts alone (`seeds_are_held_out` False).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trainer.evaluate import GOOD, Scored, score_samples, truth_of
 from trainer.fit import Cancelled, FitConfig, ReportProgress, fit, ignore_progress, never_cancelled
 from trainer.metrics import freeze_threshold
 
-#: Tag of a synthetic sample: the physical part whose pixels it contains beside its background's.
+#: Tag of a synthetic sample: the physical parts, comma-separated, that it is made of beside its background's.
 PASTED_FROM = "pasted_from"
 
 
@@ -107,7 +107,7 @@ def cross_validate(
     scored: list[Scored] = []
     for fold in range(folds):
         held_out = {part for part, where in dealt.items() if where == fold}
-        kept = [sample for sample in samples if sample.group not in held_out and _source(sample) not in held_out]
+        kept = [sample for sample in samples if not held_out & _sources(sample)]
         tested = [sample for sample in samples if not sample.synthetic and sample.group in held_out]
         if not tested:
             continue
@@ -125,8 +125,8 @@ def cross_validate(
     return CrossValidation(rule.threshold(scored), rule.source(), tuple(scored))
 
 
-def _source(sample: Sample) -> str:
-    return sample.tags.get(PASTED_FROM, "")
+def _sources(sample: Sample) -> set[str]:
+    return {sample.group, *sample.tags.get(PASTED_FROM, "").split(",")}
 
 
 def _part_of(progress: ReportProgress, fold: int, folds: int) -> ReportProgress:
