@@ -1,0 +1,210 @@
+"""The units under a real systemd: a machine of this system's /usr boots in a container and runs the trainer.
+
+Slow: boots systemd and waits for a watchdog. Needs root and systemd-nspawn (`apt-get install systemd-container`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="booting a container needs root"),
+    pytest.mark.skipif(
+        shutil.which("systemd-nspawn") is None,
+        reason="systemd-nspawn is not installed: apt-get install systemd-container",
+    ),
+]
+
+#: What runs inside once the machine is up. It writes one JSON object of facts to /facts.json and switches off.
+CHECK = r"""
+import json, os, pwd, signal, subprocess, time
+
+def shell(command):
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    return (done.stdout + done.stderr).strip()
+
+def show(unit, name):
+    return shell(f"systemctl show -P {name} {unit}")
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return condition()
+
+def as_service(unit, command):
+    # In the namespaces and with the user of a running service: what it may do, and no more.
+    pid = show(unit, "MainPID")
+    user = show(unit, "User")
+    drop = f"setpriv --reuid {user} --regid inspectd --clear-groups"
+    return shell(f"nsenter --target {pid} --mount {drop} sh -c '{command}'")
+
+facts = {}
+trainer = "inspectd-trainer"
+facts["started"] = shell(f"systemctl start {trainer}")
+facts["state"] = show(trainer, "ActiveState")
+facts["socket"] = shell("stat -c %a /run/inspectd/trainer")
+facts["owner"] = pwd.getpwuid(os.stat("/var/lib/inspectd/learning.db").st_uid).pw_name
+pid = int(show(trainer, "MainPID"))
+facts["nice"] = os.getpriority(os.PRIO_PROCESS, pid)
+facts["oom"] = open(f"/proc/{pid}/oom_score_adj").read().strip()
+facts["capabilities"] = [l.split()[1] for l in open(f"/proc/{pid}/status") if l.startswith(("CapEff", "CapBnd"))]
+facts["no_new_privileges"] = next(l.split()[1] for l in open(f"/proc/{pid}/status") if l.startswith("NoNewPrivs"))
+facts["write_system"] = as_service(trainer, "touch /etc/inspectd/x /usr/x")
+facts["write_state"] = as_service(trainer, "touch /var/lib/inspectd/x && echo written")
+facts["see_home"] = as_service(trainer, "ls /root /home")
+
+# A process that hangs is killed by its watchdog and comes back.
+os.kill(pid, signal.SIGSTOP)
+facts["watchdog"] = until(lambda: show(trainer, "NRestarts") == "1" and show(trainer, "ActiveState") == "active", 120)
+# A wrong setting ends the start for good.
+with open("/etc/inspectd/inspectd.toml", "a") as settings:
+    settings.write("[colour]\n")
+shell(f"systemctl restart {trainer}")
+time.sleep(7)
+facts["wrong_setting"] = [show(trainer, "ActiveState"), show(trainer, "ExecMainStatus"), show(trainer, "NRestarts")]
+facts["journal"] = shell(f"journalctl --no-pager -o cat -u {trainer} -n 30")
+with open("/facts.json", "w") as stream:
+    json.dump(facts, stream)
+shell("systemctl exit --force --force")
+"""
+
+CHECK_UNIT = """
+[Unit]
+Description=look at the installed units
+After=multi-user.target
+[Service]
+Type=oneshot
+ExecStart=/opt/inspectd/bin/python /check.py
+TimeoutStartSec=240
+"""
+
+SETTINGS = """
+minimum_free_mb = 1
+"""
+
+
+def build(root: Path) -> None:
+    """Lay out a machine: this system's /usr, our units as installed, an environment under /opt."""
+    for folder in (
+        "etc/systemd/system",
+        "var",
+        "run",
+        "proc",
+        "sys",
+        "dev",
+        "tmp",
+        "root",
+        "usr",
+        "home",
+        "opt/python",
+    ):
+        (root / folder).mkdir(parents=True)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
+    shutil.copy("/usr/lib/os-release", root / "etc/os-release")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    for folder, kind in (("sysusers.d", "conf"), ("tmpfiles.d", "conf"), ("system", "service")):
+        target = root / "etc" / ("systemd/system" if folder == "system" else folder)
+        target.mkdir(exist_ok=True)
+        for file in (ROOT / "systemd" / ("" if folder == "system" else folder)).glob(f"*.{kind}"):
+            shutil.copy(file, target)
+    # Watchdog and restart as they are, but sooner: nobody waits a minute in a test.
+    drop_in = root / "etc/systemd/system/inspectd-trainer.service.d/soon.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nWatchdogSec=4\nRestartSec=1\n")
+    (root / "etc/systemd/system/look.service").write_text(CHECK_UNIT)
+    (root / "check.py").write_text(CHECK)
+    # An environment where the units look for it: the running one's libraries under /opt, where the sandbox sees them.
+    programs = root / "opt/inspectd/bin"
+    programs.mkdir(parents=True)
+    (programs / "python").symlink_to(f"/opt/python/bin/{Path(sys.executable).resolve().name}")
+    (root / "opt/inspectd/pyvenv.cfg").write_text("home = /opt/python/bin\ninclude-system-site-packages = false\n")
+    (root / f"opt/inspectd/lib/{Path(sysconfig.get_path('purelib')).parent.name}/site-packages").mkdir(parents=True)
+    for name, module in (("inspectd-trainer", "trainer.main"),):
+        program = programs / name
+        program.write_text(f"#!/opt/inspectd/bin/python\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
+        program.chmod(0o755)
+
+
+def binds(root: Path) -> list[str]:
+    """Return what of this system the machine sees, read-only."""
+    packages = Path(sysconfig.get_path("purelib"))
+    where = {
+        Path("/usr"): "/usr",
+        Path(sys.base_prefix): "/opt/python",
+        packages: f"/opt/inspectd/lib/{packages.parent.name}/site-packages",
+        ROOT: str(ROOT),
+    }
+    (root / str(ROOT).lstrip("/")).mkdir(parents=True, exist_ok=True)
+    return [f"--bind-ro={source}:{target}" for source, target in where.items()]
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("machine") / "root"
+    build(root)
+    (root / "etc/inspectd").mkdir(mode=0o755)
+    (root / "etc/inspectd/inspectd.toml").write_text(SETTINGS)
+    command = [
+        "systemd-nspawn",
+        "--quiet",
+        f"--directory={root}",
+        *binds(root),
+        "--boot",
+        "--register=no",
+        "--keep-unit",
+        "--console=pipe",
+        "--private-network",
+        "--machine=inspectd-test",
+        "systemd.unit=look.service",
+        "systemd.wants=systemd-journald.service",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, stdin=subprocess.DEVNULL)
+    assert (root / "facts.json").exists(), done.stdout[-2000:] + done.stderr[-2000:]
+    found: dict[str, Any] = json.loads((root / "facts.json").read_text())
+    return found
+
+
+def test_the_trainer_comes_up_and_says_so(facts: dict[str, Any]) -> None:
+    assert (facts["started"], facts["state"]) == ("", "active"), facts["journal"]
+    assert facts["owner"] == "inspectd"
+    # The group may talk to it, nobody else.
+    assert facts["socket"] == "660"
+
+
+def test_it_gives_way_to_the_line(facts: dict[str, Any]) -> None:
+    assert (facts["nice"], facts["oom"]) == (19, "900")
+
+
+def test_it_is_locked_in(facts: dict[str, Any]) -> None:
+    assert set(facts["capabilities"]) == {"0000000000000000"}
+    assert facts["no_new_privileges"] == "1"
+    assert facts["write_system"].count("Read-only file system") == 2
+    assert facts["write_state"] == "written"
+    assert "opt" not in facts["see_home"]
+    assert facts["see_home"].count("denied") == 2
+
+
+def test_a_hanging_service_is_killed_and_comes_back(facts: dict[str, Any]) -> None:
+    assert facts["watchdog"], facts["journal"]
+
+
+def test_a_wrong_setting_is_told_once_and_not_tried_again(facts: dict[str, Any]) -> None:
+    state, status, restarts = facts["wrong_setting"]
+    assert (state, status) == ("failed", "78")
+    assert restarts == "0"
+    assert "colour" in facts["journal"]
