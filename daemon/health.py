@@ -39,7 +39,8 @@ class Health:
     ) -> None:
         self._beats = dict(beats)
         self._clock = clock
-        self._notifier = sdnotify.SystemdNotifier()
+        # Without systemd the library would leak the socket that it can't connect.
+        self._notifier = sdnotify.SystemdNotifier() if environment.get("NOTIFY_SOCKET") else None
         self._limit_s = _watchdog_s(environment)
         self._fed_at = -1e9
         self._status = ""
@@ -57,25 +58,34 @@ class Health:
 
     def ready(self, status: str) -> None:
         """Tell that commands are taken from now on."""
-        self._notifier.notify("READY=1")
+        self._notify("READY=1")
         self.status(status)
 
     def status(self, status: str) -> None:
         """Tell in one line what the daemon is doing, when that changed."""
         if status != self._status:
             self._status = status
-            self._notifier.notify(f"STATUS={status}")
+            self._notify(f"STATUS={status}")
 
     def stopping(self) -> None:
         """Tell that the daemon is on its way out."""
-        self._notifier.notify("STOPPING=1")
+        self._notify("STOPPING=1")
+
+    def close(self) -> None:
+        """Say nothing more."""
+        if self._notifier is not None and self._notifier.socket is not None:
+            self._notifier.socket.close()
 
     def turn(self) -> None:
         """Feed the watchdog if every thread lives and it is time."""
         if not self._limit_s or self._clock() - self._fed_at < self._limit_s / 4 or self.stuck:
             return
         self._fed_at = self._clock()
-        self._notifier.notify("WATCHDOG=1")
+        self._notify("WATCHDOG=1")
+
+    def _notify(self, message: str) -> None:
+        if self._notifier is not None:
+            self._notifier.notify(message)
 
 
 def _watchdog_s(environment: Mapping[str, str]) -> float:

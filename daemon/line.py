@@ -106,20 +106,17 @@ class Line:
             ) from error
 
     def run_continuously(self, source: PartSource, on_end: Callable[[], None]) -> None:
-        """Take parts from `source` from now on; `on_end` is called when it is through. Call it between parts."""
-        self._source, self._on_source_end = source, on_end
-        self._due = None
+        """Take parts from `source` from now on; `on_end` is called when it is through. Safe from any thread."""
+        self._queue.put(lambda: self._follow(source, on_end))
 
     def stop_continuous(self) -> None:
         """Take no more parts from the source; the one under way is judged. Safe from any thread."""
-        self._source = None
-        self._queue.put(lambda: None)  # wakes the thread, which may be waiting for the next part to be due
+        self._queue.put(lambda: self._follow(None, lambda: None))
 
     def stop(self, timeout_s: float) -> bool:
         """End the thread after the part under way, light off; tell whether it ended in time."""
         if not self._thread.is_alive():
             return True
-        self._source = None
         self._queue.put(None)
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -152,23 +149,27 @@ class Line:
         pauses = [_IDLE_S]
         if (retry_in_s := self._acquirer.retry_in_s) is not None:
             pauses.append(retry_in_s)
-        if self._source is not None:
-            self._due = self._due or next(self._source, None)
-            pauses.append(0.0 if self._due is None else max(0.0, self._due[0] - self._clock()))
+        if self._due is not None:
+            pauses.append(max(0.0, self._due[0] - self._clock()))
         return min(pauses)
 
     def _idle(self) -> None:
         if self._acquirer.lost:
             self._bring_back()
-        if self._source is None:
-            return
-        if self._due is None:
+        if self._due is not None and self._due[0] <= self._clock():
+            part = self._due[1]()
+            self._inspect(part)
+            self._look_ahead()
+
+    def _follow(self, source: PartSource | None, on_end: Callable[[], None]) -> None:
+        self._source, self._on_source_end = source, on_end
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        self._due = None if self._source is None else next(self._source, None)
+        if self._source is not None and self._due is None:
             self._source = None
             self._on_source_end()
-        elif self._due[0] <= self._clock():
-            make = self._due[1]
-            self._due = None
-            self._inspect(make())
 
     def _bring_back(self) -> None:
         if self._acquirer.recover():

@@ -16,7 +16,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from cell import settings as settings_module
 from cell.clock import monotonic
@@ -60,11 +62,15 @@ _SWITCH_INTERVAL_S = 0.0005
 
 
 class Daemon:
-    """The running daemon. Everything it opens is closed by :meth:`close`, in reverse order, whatever fails."""
+    """The running daemon. Everything it opens is closed by :meth:`close`, in reverse order, whatever fails.
 
-    def __init__(self, settings: Settings) -> None:
+    :param rig_of: opens the hardware that the settings name.
+    """
+
+    def __init__(self, settings: Settings, rig_of: Callable[[Settings], Rig] = open_rig) -> None:
         """Build everything; nothing judges yet. Raises the tree's errors; nothing stays open then."""
         self.settings = settings
+        self._rig_of = rig_of
         self._stopping = False
         self._disk_checked = -1e9
         self._stack = contextlib.ExitStack()
@@ -80,7 +86,7 @@ class Daemon:
         self._stack.enter_context(self.state.lock("daemon"))
         self.store = self._stack.enter_context(LineStore(self.state))
         self.learning = self._stack.enter_context(LearningStore(self.state))
-        self.rig: Rig = open_rig(settings)
+        self.rig = self._rig_of(settings)
         self._stack.callback(self._unless_late, self.rig.close)
         self.server = self._open_server(settings)
         self._stack.callback(self.server.close)
@@ -114,6 +120,7 @@ class Daemon:
         answers = Answers(self.conditions, self.station.given)
         self.command_beat, line_beat = Beat(), Beat()
         self.health = Health({"commands": self.command_beat, "line": line_beat})
+        self._stack.callback(self.health.close)
         self.line = Line(
             self.acquirer,
             inspector,
@@ -126,10 +133,11 @@ class Daemon:
         self.station.connect(self.line, answers)
 
     def _rooms(self) -> Rooms:
-        def engine(model_file: Path, shape: tuple[int, int, int]):  # type: ignore[no-untyped-def]
-            return load_engine(self.settings.engine, model_file, shape)
-
-        loader = ModelLoader(engine, self.learning.gate.verify_training_set_digest, emulated=self.rig.emulated)
+        loader = ModelLoader(
+            partial(load_engine, self.settings.engine),
+            self.learning.gate.verify_training_set_digest,
+            emulated=self.rig.emulated,
+        )
         self.recipes = recipes.Recipes(
             self.station, self.store, self.learning, self.acquirer, self.slot, loader, self.conditions
         )
@@ -259,20 +267,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the daemon; ends the process with sysexits.h codes, 0 after SIGTERM."""
     parser = argparse.ArgumentParser(prog="inspectd", description="Judges every part of an inspection cell.")
     parser.add_argument("--config", type=Path, help="settings (TOML); otherwise $INSPECTD_CONFIG or /etc/inspectd")
-    options = parser.parse_args(arguments)
+    serve(parser.parse_args(arguments).config)
+
+
+def serve(config: Path | None, rig_of: Callable[[Settings], Rig] = open_rig) -> NoReturn:
+    """Run a daemon and end the process; errors are told in one line on standard error."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    code = serve(options.config)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    code = _serve(config, rig_of)
     logging.shutdown()
     if code == _INTERNAL:
         os._exit(code)  # a hanging thread must not keep the process
     sys.exit(code)
 
 
-def serve(config: Path | None) -> int:
-    """Build, run and close a daemon; return the exit code. Errors are told in one line on standard error."""
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+def _serve(config: Path | None, rig_of: Callable[[Settings], Rig]) -> int:
     try:
-        daemon = Daemon(settings_module.load(config))
+        daemon = Daemon(settings_module.load(config), rig_of)
     except InspectdError as error:
         print(f"inspectd: {error}", file=sys.stderr)  # noqa: T201 - the one line for the person who started it
         return error.exit_code

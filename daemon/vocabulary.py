@@ -12,13 +12,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from cell import recipes, verdicts
 from cell.errors import ProtocolError
-from cell.recipes import Name, Recipe
-from cell.verdicts import Outcome
+from cell.recipes import Name
 
 #: The environment's ids (parts, products, measurements) are free text within reason.
 ExternalId = Annotated[str, StringConstraints(max_length=128)]
-PartId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+PartText = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Sentence = Annotated[str, StringConstraints(max_length=1000)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 
@@ -57,7 +57,7 @@ class OptionalRecipeArguments(Arguments):
 class AddRecipeArguments(Arguments):
     """A whole recipe; a changed one needs a higher version."""
 
-    Recipe: Recipe
+    Recipe: recipes.Recipe
 
 
 class ListArguments(Arguments):
@@ -69,7 +69,7 @@ class ListArguments(Arguments):
 class ContinuousParameters(Arguments):
     """How a software-paced run goes: these parts, one after the other, or `count` parts with made-up ids."""
 
-    parts: tuple[PartId, ...] = ()
+    parts: tuple[PartText, ...] = ()
     count: int | None = Field(default=None, ge=1)  # without `parts`; None: until Stop
     interval_ms: float = Field(default=0.0, ge=0, le=3_600_000)  # from start to start; 0: as fast as it goes
 
@@ -77,7 +77,7 @@ class ContinuousParameters(Arguments):
 class StartArguments(Arguments):
     """The trigger. An empty `RecipeId` or `ProductId` means the prepared recipe's."""
 
-    PartId: PartId
+    PartId: PartText
     MeasId: ExternalId = ""
     RecipeId: Name | None = None
     ProductId: ExternalId = ""
@@ -104,7 +104,7 @@ class ResultListArguments(ListArguments):
 
     RecipeId: Name | None = None
     PartId: ExternalId = ""
-    Outcome: Outcome | None = None
+    Outcome: verdicts.Outcome | None = None
     Since: datetime | None = None
 
 
@@ -124,8 +124,8 @@ class EventsArguments(Arguments):
 class ReportArguments(Arguments):
     """What another station found about a part."""
 
-    part_id: PartId
-    outcome: Outcome
+    part_id: PartText
+    outcome: verdicts.Outcome
     defect_class: Name | None = None
     source: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "plc"
 
