@@ -32,12 +32,20 @@ def test_the_migrations_make_what_the_code_expects(schema: str, metadata: sa.Met
 def test_a_transaction_stands_wholly_or_not_at_all(tmp_path: Path) -> None:
     store = Database(tmp_path / "a.db", "line")
     insert = "INSERT INTO counters VALUES ('a', 1)"
-    with pytest.raises(KeyError), store.write() as connection:
-        connection.exec_driver_sql(insert)
-        raise KeyError
-    with pytest.raises(KeyError), store.write_direct() as direct:
-        direct.execute(insert)
-        raise KeyError
+
+    def half_written() -> None:
+        with store.write() as connection:
+            connection.exec_driver_sql(insert)
+            raise KeyError
+
+    def half_written_directly() -> None:
+        with store.write_direct() as direct:
+            direct.execute(insert)
+            raise KeyError
+
+    for attempt in (half_written, half_written_directly):
+        with pytest.raises(KeyError):
+            attempt()
     with store.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM counters").scalar_one() == 0
     with store.write() as connection:
@@ -137,10 +145,14 @@ def test_a_full_disk_is_named_and_the_store_goes_on_afterwards(tmp_path: Path) -
     with store.write_direct() as direct:
         pages = direct.execute("PRAGMA page_count").fetchone()[0]
     direct.execute(f"PRAGMA max_page_count = {pages + 4}")
-    with pytest.raises(DiskFull, match="no room to write a.db"):
+
+    def fill_up() -> None:
         for number in range(1000):
             with store.write_direct() as connection:
                 connection.execute("INSERT INTO events VALUES (?, ?)", (number, "x" * 2000))
+
+    with pytest.raises(DiskFull, match=r"no room to write a\.db"):
+        fill_up()
     with store.read() as reader:
         stored = reader.exec_driver_sql("SELECT count(*) FROM events").scalar_one()
     assert 0 < stored < 1000

@@ -130,8 +130,9 @@ def test_numbers_are_never_given_twice(state: StateDir) -> None:
                 sequences += [stamped.sequence]
             sequences += [one.sequence for one in store.append([JobStarted(at=NOON, job_id="j", part_id="")])]
             store.stamp(StateChanged(at=NOON, state="Ready", previous="Initialized"))  # lost with the process
-    for numbers in (jobs, triggers, sequences):
-        assert sorted(set(numbers)) == numbers
+    assert sorted(set(jobs)) == jobs
+    assert sorted(set(triggers)) == triggers
+    assert sorted(set(sequences)) == sequences
     assert jobs[0] == "j00000001"
 
 
