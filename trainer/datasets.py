@@ -19,6 +19,7 @@ from cell.frames import StoredStack
 from cell.models import ManifestItem, SampleKind, TrainingSet
 from cell.recipes import Recipe
 from cell.store.learning import LearningStore
+from trainer.crossval import PASTED_FROM
 
 #: Is called before each image; raises to stop.
 GoOn = Callable[[int, int], None]
@@ -56,9 +57,9 @@ def verified(store: LearningStore, manifest_id: str, recipe: Recipe) -> Training
 def training_samples(store: LearningStore, manifest: TrainingSet, recipe: Recipe, go_on: GoOn) -> list[Loaded]:
     """Read every image of a verified manifest.
 
-    Real images have weight 1. A synthetic one belongs to the physical part of its background, and its tag
-    ``pasted_from`` names the part of the seed whose pixels it carries, so that no fold of a cross-validation sees a
-    part on both sides (see :mod:`trainer.crossval`).
+    Real images have weight 1. A synthetic one belongs to the physical part of its background, and a tag names the
+    parts of the seeds that it was made from, so that no fold of a cross-validation sees a part on both sides (see
+    :mod:`trainer.crossval`).
 
     :raises GateError, StoreError, DataError: an image is not the one that was signed, or does not fit the recipe.
     """
@@ -120,10 +121,8 @@ def check_fits(stored: StoredStack, recipe: Recipe, name: str) -> NDArray[Any]:
 
 def _origin(store: LearningStore, candidate_id: str) -> dict[str, str]:
     provenance = store.candidates.get(candidate_id).candidate.provenance
-    origin = {"arm": provenance.parameters.arm}
-    if len(provenance.seed_ids) == 1:
-        origin["pasted_from"] = store.seed(provenance.seed_ids[0]).part_id
-    return origin
+    parts = {store.seed(seed_id).part_id for seed_id in provenance.seed_ids}
+    return {"arm": provenance.parameters.arm, PASTED_FROM: ",".join(sorted(parts))}
 
 
 def _sample(
