@@ -1,0 +1,130 @@
+"""The compositor: a generated defect on a real background, bit-identical outside its support.
+
+Inside, the signal is ``D(B) * exp(contrast)`` with the smoothed background D(B); the background's own fine texture
+comes back in the share that the defect leaves of it, and sensor noise of the calibrated camera fills what is then
+missing of the noise variance. ``out = where(support, synthetic, background)`` in the camera's own dtype.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cell.calibration import Calibration
+from cell.defects import Mask
+from cell.errors import DataError
+from cell.frames import Stack
+from cell.imaging import contrast as log_contrast
+from cell.imaging import noise
+from cell.imaging.contrast import Maps
+
+#: Standard deviation, pixels, of the smoothing that parts background from its fine texture.
+_FINE_SIGMA = 2.0
+#: Changes count as seen above this many standard deviations of the noise.
+VISIBLE_SIGMA = 2.0
+_SEEN_SMOOTHING = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Composite:
+    """The result, of the window's size: pixels (K, h, w) in the background's dtype, what changed, and how strongly."""
+
+    pixels: Stack
+    mask: Mask
+    support: Mask
+    d_prime: float  # root of the summed squared change in units of the noise sigma
+    clipped_share: float  # of the mask's pixels, on any channel
+
+
+def compose(
+    background: Stack,
+    contrast: Maps,
+    soft: NDArray[np.float32],
+    calibration: Calibration,
+    bit_depth: int,
+    rng: np.random.Generator,
+    *,
+    texture_kept: float,
+    noise_share: float,
+) -> Composite:
+    """Put a defect on a window of a background.
+
+    :param background: (K, h, w) uint8 or uint16 DN.
+    :param contrast: (K, h, w) float32 log contrast.
+    :param soft: (h, w) float32 in [0, 1]; the support is where it is above 0.
+    :param texture_kept: share in [0, 1] of the background's fine texture that shows through the defect.
+    :param noise_share: share in [0, 1] of the noise variance that `contrast` itself carries.
+    :raises DataError: when the shapes do not belong together or the support is empty.
+    """
+    _check(background, contrast, soft, calibration)
+    support = soft > 0
+    original = background.astype(np.float32)
+    fine = log_contrast.fine_texture(original, _FINE_SIGMA)
+    signal = log_contrast.apply(original - fine, contrast, bit_depth)
+    kept = np.float32(texture_kept)
+    missing = max(0.0, 1.0 - texture_kept**2 - noise_share)
+    synthetic = np.empty_like(signal)
+    for index, channel in enumerate(calibration.channels):
+        mean = np.clip(signal[index], 0, channel.noise.saturation_dn)
+        fresh = noise.sample(channel.noise, mean, rng) - mean
+        synthetic[index] = signal[index] + kept * fine[index] + np.sqrt(missing) * fresh
+    blended = original + soft * (synthetic - original)
+    top = float(np.iinfo(background.dtype).max if bit_depth in {8, 16} else (1 << bit_depth) - 1)
+    rounded = np.rint(np.clip(blended, 0, top)).astype(background.dtype)
+    pixels = np.where(support, rounded, background)
+    return _measured(background, pixels, blended, support, calibration, top)
+
+
+def _measured(
+    background: Stack, pixels: Stack, blended: Maps, support: Mask, calibration: Calibration, top: float
+) -> Composite:
+    change = pixels.astype(np.float32) - background.astype(np.float32)
+    sigma = np.stack(
+        [noise.sigma_dn(c.noise, b) for c, b in zip(calibration.channels, background, strict=True)]
+    ).astype(np.float32)
+    mask = changed(change / sigma, support)
+    clipped: Mask = ((blended < 0) | (blended > top)).any(axis=0)  # type: ignore[assignment]
+    return Composite(
+        pixels=pixels,
+        mask=mask,
+        support=support,
+        d_prime=float(np.sqrt(((change / sigma)[:, mask] ** 2).sum())) if mask.any() else 0.0,
+        clipped_share=float(clipped[mask].mean()) if mask.any() else 0.0,
+    )
+
+
+def changed(change: Maps, support: Mask) -> Mask:
+    """Return where a change stands out of the noise, (h, w) bool, inside `support`.
+
+    :param change: (K, h, w) float32 in noise sigmas. It is smoothed first, which lowers independent noise by the factor
+        1 / (2 sigma sqrt(pi)); holes are filled and specks below a tenth of the largest region dropped.
+    """
+    smooth = ndimage.gaussian_filter(change, (0, _SEEN_SMOOTHING, _SEEN_SMOOTHING), mode="nearest")
+    strength = np.sqrt((smooth**2).mean(axis=0))
+    seen = ndimage.binary_closing(strength > VISIBLE_SIGMA, iterations=2) & support
+    seen = ndimage.binary_fill_holes(seen) & support
+    labels, count = ndimage.label(seen, structure=np.ones((3, 3)))
+    if count == 0:
+        return np.zeros(support.shape, np.bool_)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    kept: Mask = np.isin(labels, np.flatnonzero(sizes >= max(3, 0.1 * sizes.max())))
+    return kept
+
+
+def _check(background: Stack, contrast: Maps, soft: NDArray[np.float32], calibration: Calibration) -> None:
+    if background.shape != contrast.shape or soft.shape != background.shape[1:]:
+        raise DataError(
+            f"background {background.shape}, contrast {contrast.shape} and support {soft.shape} don't belong together; "
+            "make the candidate on a background of the recipe"
+        )
+    if len(calibration.channels) != background.shape[0]:
+        raise DataError(
+            f"the calibration has {len(calibration.channels)} channels, the background {background.shape[0]}; "
+            "calibrate again"
+        )
+    if not (soft > 0).any():
+        raise DataError("the defect's support is empty; ask for a larger defect")

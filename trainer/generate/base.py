@@ -1,0 +1,145 @@
+"""The generator contract: what every way of making defects is asked, and what it gives.
+
+::
+
+    seeds, backgrounds, calibration -> Generator.fit -> Generator.draft(background, parameters) -> Draft
+
+An arm (diffusion, procedural, copypaste) makes the *log contrast* of a defect in a window of the background; shape,
+placement and severity come from :mod:`trainer.generate.plan`, and :mod:`cell.imaging.compositor` puts the result on the
+background. So all arms differ in the one thing that is compared: what the defect looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cell.calibration import Calibration
+from cell.defects import Mask
+from cell.errors import DataError
+from cell.frames import Stack
+from cell.jobs import Progress
+from cell.recipes import Recipe
+
+#: Natural logarithm of lit over unlit, (K, h, w) float32: 0 leaves the background as it is.
+LogContrast = NDArray[np.float32]
+
+ReportProgress = Callable[[Progress], None]
+Cancelled = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeedSample:
+    """A confirmed real defect, in memory: `stack` (K, H, W) uint8 or uint16 DN, `mask` (H, W) bool."""
+
+    seed_id: str
+    part_id: str
+    defect_class: str
+    stack: Stack
+    mask: Mask
+
+    def __post_init__(self) -> None:
+        if self.mask.shape != self.stack.shape[1:]:
+            raise DataError(
+                f"seed {self.seed_id}: its mask has {self.mask.shape[::-1]} pixels, its picture "
+                f"{self.stack.shape[:0:-1]}; confirm it again with a mask of the picture's size"
+            )
+        if not self.mask.any():
+            raise DataError(f"seed {self.seed_id} has an empty mask; confirm it again with the defect marked")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BackgroundSample:
+    """A good part, in memory. `allowed` (H, W) bool tells where a defect may lie (part, ROI, no exclusions)."""
+
+    background_id: str
+    part_id: str
+    stack: Stack
+    allowed: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """What is asked for."""
+
+    arm: str
+    per_class: int
+    classes: tuple[str, ...] = ()  # all of the recipe when empty
+    #: Severity relative to the seeds of the class: 1 is the median seed. Drawn log-uniformly.
+    severity: tuple[float, float] = (0.6, 1.4)
+    #: Size relative to the seed's; drawn log-uniformly.
+    size: tuple[float, float] = (0.7, 1.4)
+    #: Share of placements that follow no seed's place but the uniform distribution over what is allowed.
+    uniform_share: float = 0.3
+    random_seed: int = 0
+    #: Adapter training steps and denoising steps; only the diffusion arm reads them.
+    fit_steps: int = 160
+    sampling_steps: int = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """The support asked of one defect, in a window of the part.
+
+    `soft` (h, w) float32 in [0, 1] is 1 inside and falls to 0 over the feather; `mask` is where it exceeds one half.
+    """
+
+    top: int
+    left: int
+    soft: NDArray[np.float32]
+    orientation_deg: float
+    seed_ids: tuple[str, ...]
+    morphology: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def mask(self) -> Mask:
+        """Where the defect is, (h, w) bool."""
+        return self.soft > 0.5
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the frame."""
+        height, width = self.soft.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Appearance:
+    """What an arm makes: the log contrast (K, h, w), and how much of the background's own texture shows through.
+
+    `texture_kept` 1 leaves the background's texture and noise in place, 0 replaces them by what `contrast` carries.
+    `noise_share` is the share of the sensor's noise variance that `contrast` carries already.
+    """
+
+    contrast: LogContrast
+    texture_kept: float
+    noise_share: float
+
+
+class Arm(Protocol):
+    """One way of making a defect's appearance."""
+
+    name: str
+    base_digest: str  # of the weights that ship; empty without
+
+    def fit(self, defect_class: str, seeds: list[SeedSample], progress: ReportProgress, cancelled: Cancelled) -> str:
+        """Learn a class from its seeds; return the adapter's digest, empty when there is none."""
+
+    def appearance(
+        self, window: Stack, shape: Shape, severity: float, defect_class: str, rng: np.random.Generator
+    ) -> Appearance:
+        """Return what the defect looks like in `window` (K, h, w) DN; severity 1 is the median seed's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What all arms and the plan know of the cell."""
+
+    recipe: Recipe
+    calibration: Calibration
+    seeds: dict[str, tuple[SeedSample, ...]]  # by class
+    backgrounds: tuple[BackgroundSample, ...]

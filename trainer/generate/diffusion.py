@@ -1,0 +1,115 @@
+"""Diffusion: the base with a LoRA adapter per class paints the contrast, guided by outline, course and background.
+
+Sampling is DDIM (Song et al. 2021) in contrast space over the window of the defect only, whatever the size of the
+picture. Thick outlines are painted at a coarser scale; the fine texture that scale can't carry comes back from the
+background in the share that the seeds show.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cell import digest
+from cell.frames import Stack
+from cell.imaging import contrast
+from trainer.generate import adapter, denoiser
+from trainer.generate.base import (
+    Appearance,
+    Cancelled,
+    GenerateRequest,
+    LogContrast,
+    ReportProgress,
+    Scene,
+    SeedSample,
+    Shape,
+)
+from trainer.generate.looks import distance_of
+from trainer.generate.procedural import Procedural, texture_share
+
+
+class Diffusion:
+    """See the module and `Arm`. Adapters are kept in `folder` and loaded again when the seeds are the same."""
+
+    name = "diffusion"
+
+    def __init__(self, scene: Scene, request: GenerateRequest, folder: Path, base: Path = denoiser.SHIPPED) -> None:
+        self._scene = scene
+        self._request = request
+        self._folder = folder
+        self._base: nn.Module = denoiser.load(base).eval()
+        self.base_digest = denoiser.digest(self._base)
+        self._render = Procedural(scene)
+        self._adapted: dict[str, nn.Module] = {}
+
+    def fit(self, defect_class: str, seeds: list[SeedSample], progress: ReportProgress, cancelled: Cancelled) -> str:
+        """Fit the class's adapter, or load the one that these seeds gave before."""
+        self._render.fit(defect_class, seeds, progress, cancelled)
+        facts = {
+            "base": self.base_digest,
+            "seeds": sorted((s.seed_id, digest.of_array(s.stack), digest.of_array(s.mask)) for s in seeds),
+            "steps": self._request.fit_steps,
+            "random_seed": self._request.random_seed,
+        }
+        path = self._folder / f"{defect_class}-{digest.of_record(facts)[:16]}.safetensors"
+        if path.exists():
+            self._adapted[defect_class] = adapter.load(self._base, path, self.base_digest)
+            return digest.of_file(path)
+        lessons = [adapter.lesson(look) for look in self._render.looks(defect_class)]
+        self._adapted[defect_class] = adapter.fit(
+            self._base,
+            lessons,
+            self._request.fit_steps,
+            self._request.random_seed,
+            progress,
+            cancelled,
+            stage=f"adapter {defect_class}",
+        )
+        return adapter.save(self._adapted[defect_class], path, self.base_digest)
+
+    def appearance(
+        self, window: Stack, shape: Shape, severity: float, defect_class: str, rng: np.random.Generator
+    ) -> Appearance:
+        """Paint one defect."""
+        distance = distance_of(shape)
+        look = self._render.pick(defect_class, shape)
+        smooth = self._render.smooth(defect_class, shape, distance, rng)
+        pixels = window.astype(np.float32)
+        background = contrast.of(
+            pixels, contrast.fill(pixels, np.ones(distance.shape, np.bool_)), self._scene.recipe.bit_depth
+        )
+        painted = self._paint(self._adapted[defect_class], background, smooth, distance, rng)
+        log = (severity * painted).astype(np.float32)
+        return Appearance(log, *texture_share(self._scene, window, log, distance, look))
+
+    @torch.no_grad()
+    def _paint(
+        self,
+        network: nn.Module,
+        background: LogContrast,
+        smooth: LogContrast,
+        distance: NDArray[np.float32],
+        rng: np.random.Generator,
+    ) -> LogContrast:
+        """Return the contrast (K, h, w) that the network paints from noise."""
+        scale = adapter.scale_of(distance)
+        sides = [max(8, round(length * scale)) for length in distance.shape]
+        padded = [-(-side // denoiser.MULTIPLE) * denoiser.MULTIPLE for side in sides]
+        small = adapter.resized(distance[None], *sides)[0] * scale
+        condition = denoiser.condition_of(adapter.resized(background, *sides), adapter.resized(smooth, *sides), small)
+        grow = [(0, 0), (0, 0), (0, padded[0] - sides[0]), (0, padded[1] - sides[1])]
+        conditioned = torch.from_numpy(np.pad(condition, grow, mode="edge"))[None]
+        generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        schedule = denoiser.scheduler()
+        schedule.set_timesteps(self._request.sampling_steps)
+        sample = denoiser.joint_noise((1, len(smooth), *padded), generator)
+        for step in schedule.timesteps:
+            clean = denoiser.predict(network, sample, conditioned, step.reshape(1))
+            # A little fresh noise (eta) keeps texture alive where few steps would average it away.
+            sample = schedule.step(clean, step, sample, eta=0.5, generator=generator).prev_sample
+        painted = sample[0, :, : sides[0], : sides[1]].numpy() * np.float32(denoiser.UNIT)
+        return adapter.resized(painted, *distance.shape)

@@ -1,0 +1,80 @@
+"""Procedural: a rendered course from edge to middle, with texture of the seeds' spread and grain.
+
+It knows the seeds only by a dozen numbers each, so it can't copy one; what it can't do is invent structure.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cell.frames import Stack
+from cell.imaging import contrast
+from cell.imaging.contrast import Maps
+from trainer.generate.base import Appearance, Cancelled, ReportProgress, Scene, SeedSample, Shape
+from trainer.generate.looks import Look, distance_of, grainy, look_at, render
+
+
+class Procedural:
+    """See the module and `Arm`."""
+
+    name = "procedural"
+    base_digest = ""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._looks: dict[str, list[Look]] = {}
+
+    def fit(self, defect_class: str, seeds: list[SeedSample], progress: ReportProgress, cancelled: Cancelled) -> str:
+        """Measure the seeds."""
+        del progress, cancelled  # a matter of milliseconds
+        self._looks[defect_class] = [look_at(seed, self._scene) for seed in seeds]
+        return ""
+
+    def looks(self, defect_class: str) -> list[Look]:
+        """Return what was measured of a class."""
+        return self._looks[defect_class]
+
+    def appearance(
+        self, window: Stack, shape: Shape, severity: float, defect_class: str, rng: np.random.Generator
+    ) -> Appearance:
+        """Render a course drawn between two seeds' courses, and texture over it."""
+        look = self.pick(defect_class, shape)
+        distance = distance_of(shape)
+        smooth = self.smooth(defect_class, shape, distance, rng)
+        field = np.stack([grainy(distance.shape, look.grain, rng)] * len(smooth))
+        own = np.stack([grainy(distance.shape, look.grain, rng) for _ in smooth])
+        rough = (np.sqrt(0.7) * field + np.sqrt(0.3) * own) * look.spread[:, None, None]
+        log = (severity * (smooth + rough * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
+        return Appearance(log, *texture_share(self._scene, window, log, distance, look))
+
+    def smooth(self, defect_class: str, shape: Shape, distance: NDArray[np.float32], rng: np.random.Generator) -> Maps:
+        """Return the course of the shape's seed, moved towards another seed's, without texture; (K, h, w)."""
+        look = self.pick(defect_class, shape)
+        other = self._looks[defect_class][int(rng.integers(len(self._looks[defect_class])))]
+        share = float(rng.uniform(0.0, 0.5))
+        return render((1 - share) * look.course + share * other.course, distance)
+
+    def pick(self, defect_class: str, shape: Shape) -> Look:
+        """Return the look of the seed that gave the shape."""
+        return next(look for look in self._looks[defect_class] if look.seed.seed_id == shape.seed_ids[0])
+
+
+def texture_share(
+    scene: Scene, window: Stack, log: Maps, distance: NDArray[np.float32], look: Look
+) -> tuple[float, float]:
+    """Return how much of the background's fine texture has to stay, and the share of noise the contrast carries.
+
+    The fine texture inside a defect is to be `look.fine_ratio` times that of the surroundings; what the generated
+    contrast does not bring has to come from the background.
+    """
+    own = contrast.of(
+        window, contrast.fill(window.astype(np.float32), np.ones(distance.shape, np.bool_)), scene.recipe.bit_depth
+    )
+    outside = float(contrast.fine_texture(own).std())
+    inside = distance > 1
+    made = float(contrast.fine_texture(log)[:, inside].std()) if inside.sum() >= 12 else 0.0
+    wanted = min(look.fine_ratio, 1.5) * outside
+    share = min(1.0, (made / wanted) ** 2) if wanted > 0 else 1.0
+    kept = float(np.sqrt(max(0.0, wanted**2 - made**2)) / outside) if outside > 0 else 0.0
+    return min(1.0, kept), share
