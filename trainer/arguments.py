@@ -13,7 +13,7 @@ from cell.defects import ReviewVerb, SeedState
 from cell.errors import ProtocolError
 from cell.recipes import Name
 from cell.wire.messages import Command
-from trainer.parameters import RandomSeed, Severity
+from trainer.parameters import ArmName, RandomSeed, Severity
 
 #: Who decides: a name as people write it.
 Person = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^\S(.*\S)?$")]
@@ -30,7 +30,7 @@ class Generate(Record):
     """``inspectd.generate``."""
 
     recipe_id: Name
-    arm: Name = "diffusion"
+    arm: ArmName = "diffusion"
     classes: tuple[Name, ...] = ()
     per_class: int = Field(ge=1, le=100_000)
     severity: tuple[Severity, Severity] | None = None

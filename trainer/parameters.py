@@ -7,7 +7,7 @@ training sees is what the store's gate issued, and nothing can be added on the w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -16,8 +16,10 @@ from cell.errors import JobError
 from cell.jobs import Job, JobKind
 from cell.recipes import Name
 
-#: d-prime from barely visible to gross; None leaves the range to the generator.
+#: Relative to the seeds of the class: 1 is the median seed.
 Severity = Annotated[float, Field(gt=0, le=1e4)]
+#: Ways of making defects; :data:`trainer.generate.candidates.ARMS`, named here so that the service needs no torch.
+ArmName = Literal["diffusion", "procedural", "copypaste"]
 RandomSeed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -28,7 +30,7 @@ class CalibrateParameters(Record):
 class GenerateParameters(Record):
     """Which candidates to make."""
 
-    arm: Name = "diffusion"
+    arm: ArmName = "diffusion"
     classes: tuple[Name, ...] = ()  # empty: every class with confirmed seeds
     per_class: int = Field(ge=1, le=100_000)
     severity: tuple[Severity, Severity] | None = None

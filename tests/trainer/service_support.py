@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cell.calibration import Calibration, CalibrationKind, ChannelCalibration, Illumination, NoiseModel
+from cell.clock import utc_now
 from cell.defects import Background, Seed, Split
 from cell.frames import StoredStack
 from cell.recipes import Channel, DefectClass, Recipe
@@ -115,6 +117,25 @@ def add_seeds(store: LearningStore, learn: int, held_out: int = 0) -> list[Seed]
             proposed = store.propose_seed("disc", f"{kind}-{index}", stack, mask, kind, split)
             seeds.append(store.confirm_seed(proposed.seed_id, kind, mask, "Ada"))
     return seeds
+
+
+def add_calibration(store: LearningStore) -> str:
+    flat = Illumination(grid=((1.0, 1.0), (1.0, 1.0)), mean_dn=120)
+    noise = NoiseModel(gain_dn_per_e=0, read_noise_dn=2, offset_dn=0, saturation_dn=255, lag1_correlation=0)
+    channels = tuple(
+        ChannelCalibration(channel=name, noise=noise, illumination=flat, psf_sigma_px=0.7)
+        for name in RECIPE.channel_names
+    )
+    return store.add_calibration(
+        Calibration(
+            calibration_id="cal-1",
+            recipe_id="disc",
+            kind=CalibrationKind.DEGRADED,
+            channels=channels,
+            frames_used=4,
+            created_at=utc_now(),
+        )
+    )
 
 
 def open_store(config_folder: Path) -> LearningStore:

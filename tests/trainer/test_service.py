@@ -20,8 +20,6 @@ import pytest
 from PIL import Image
 
 from cell import settings
-from cell.calibration import Calibration, CalibrationKind, ChannelCalibration, Illumination, NoiseModel
-from cell.clock import utc_now
 from cell.defects import Draft, GeneratorParameters, Provenance, Split
 from cell.errors import InspectdError, StoreInUse
 from cell.events import JobChanged
@@ -77,25 +75,6 @@ def cell(tmp_path: Path) -> Iterator[Callable[..., Cell]]:
     yield make
     for one in cells:
         one.close()
-
-
-def add_calibration(store: LearningStore) -> str:
-    flat = Illumination(grid=((1.0, 1.0), (1.0, 1.0)), mean_dn=120)
-    noise = NoiseModel(gain_dn_per_e=0, read_noise_dn=2, offset_dn=0, saturation_dn=255, lag1_correlation=0)
-    channels = tuple(
-        ChannelCalibration(channel=name, noise=noise, illumination=flat, psf_sigma_px=0.7)
-        for name in RECIPE.channel_names
-    )
-    return store.add_calibration(
-        Calibration(
-            calibration_id="cal-1",
-            recipe_id="disc",
-            kind=CalibrationKind.DEGRADED,
-            channels=channels,
-            frames_used=4,
-            created_at=utc_now(),
-        )
-    )
 
 
 def add_candidates(store: LearningStore, count: int, *, planted: int = 0) -> list[str]:

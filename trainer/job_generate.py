@@ -1,0 +1,130 @@
+"""The generation job: from seeds, backgrounds and a calibration to candidates that wait for review.
+
+Candidates are stored one by one, whole, in a fixed order; a resumed job goes on behind the last stored one and finds
+its adapters where it left them. Known-bad ones are spoilt on the way into the store and hidden among the others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cell.defects import SeedState, Split
+from cell.errors import ConfigurationError, DataError, JobError
+from cell.jobs import Progress
+from trainer.context import JobContext
+from trainer.datasets import check_fits
+from trainer.generate import denoiser
+from trainer.generate.base import BackgroundSample, GenerateRequest, SeedSample
+from trainer.generate.candidates import allowed_places, make_candidates
+from trainer.parameters import GenerateParameters, of_job
+from trainer.planted import choose, spoil
+
+#: Candidates of each class at the beginning of a job that are never spoilt.
+_SPARED = 2
+
+
+def generate(context: JobContext) -> dict[str, Any]:
+    """Do the job; return what its row keeps as the result."""
+    parameters = of_job(context.job)
+    if not isinstance(parameters, GenerateParameters):
+        raise JobError(f"job {context.job.job_id} has the parameters of another kind of job; ask for a new one")
+    recipe, store = context.recipe, context.store
+    calibration = store.calibration(recipe.recipe_id)
+    seeds = _seeds(context, parameters.classes)
+    present = {seed.defect_class for seed in seeds}
+    classes = parameters.classes or tuple(name for name in recipe.class_names if name in present)
+    backgrounds = _backgrounds(context)
+    per_class, spoilt = plant(len(classes), parameters)
+    stored = len(store.candidates.list(recipe.recipe_id, job_id=context.job.job_id, limit=per_class * len(classes)))
+    request = GenerateRequest(
+        arm=parameters.arm, per_class=per_class, classes=classes, random_seed=parameters.random_seed
+    )
+    if parameters.severity is not None:
+        request = replace(request, severity=parameters.severity)
+    drafts = make_candidates(
+        request,
+        seeds,
+        list(backgrounds.values()),
+        calibration,
+        recipe,
+        workdir=store.state.adapters / recipe.recipe_id,
+        base=_base(context.settings.trainer.base_folder),
+        skip=stored,
+        progress=context.progress,
+        cancelled=context.cancelled,
+    )
+    for index, genuine in enumerate(drafts, start=stored):
+        context.go_on()
+        draft = genuine
+        if index in spoilt:
+            background = backgrounds[genuine.provenance.background_id]
+            rng = np.random.default_rng((parameters.random_seed, index))
+            draft = spoil(genuine, background.stack, background.allowed, recipe.bit_depth, rng)
+        store.candidates.add(context.job.job_id, recipe.recipe_id, draft)
+    return _result(context, per_class * len(classes))
+
+
+def plant(class_count: int, parameters: GenerateParameters) -> tuple[int, frozenset[int]]:
+    """Return how many candidates of each class to make and which, in the order of making, to spoil.
+
+    Classes alternate in that order, and each class keeps at least the number of genuine ones that was asked for.
+    """
+    shares = [len(part) for part in np.array_split(np.arange(parameters.planted_bad), class_count)]
+    per_class = parameters.per_class + max(shares, default=0)
+    spoilt = {
+        number * class_count + place
+        for place, share in enumerate(shares)
+        for number in choose(per_class, share, _SPARED, parameters.random_seed + place)
+    }
+    return per_class, frozenset(spoilt)
+
+
+def _seeds(context: JobContext, classes: Sequence[str]) -> list[SeedSample]:
+    found = context.store.seeds(context.recipe.recipe_id, state=SeedState.CONFIRMED, split=Split.LEARN)
+    samples = []
+    for index, seed in enumerate(found):
+        context.go_on()
+        context.progress(Progress(stage="reading seeds", done=index, total=len(found)))
+        if classes and seed.defect_class not in classes:
+            continue
+        stack = check_fits(context.store.read_image(seed.image), context.recipe, seed.seed_id)
+        mask = context.store.read_mask(seed.mask)
+        samples.append(SeedSample(seed.seed_id, seed.part_id, seed.defect_class, stack, mask))
+    if not samples:
+        raise DataError(f"no seed of {context.recipe.recipe_id} is confirmed; confirm at least three of each class")
+    return samples
+
+
+def _backgrounds(context: JobContext) -> Mapping[str, BackgroundSample]:
+    found = context.store.backgrounds(context.recipe.recipe_id, Split.LEARN)
+    samples = {}
+    for index, background in enumerate(found):
+        context.go_on()
+        context.progress(Progress(stage="reading backgrounds", done=index, total=len(found)))
+        name = background.background_id
+        stack = check_fits(context.store.read_image(background.image), context.recipe, name)
+        samples[name] = BackgroundSample(name, background.part_id, stack, allowed_places(context.recipe, stack))
+    return samples
+
+
+def _base(folder: Path | None) -> Path | None:
+    """Return the generator base of a configured folder, None for the shipped one."""
+    if folder is None:
+        return None
+    base = folder / denoiser.SHIPPED.name
+    if not base.is_file():
+        raise ConfigurationError(f"there is no generator base {base}; correct trainer.base_folder or leave it out")
+    return base
+
+
+def _result(context: JobContext, total: int) -> dict[str, Any]:
+    # Planted ones are not told apart here either: whoever lists jobs may be the reviewer.
+    rows = context.store.candidates.list(context.recipe.recipe_id, job_id=context.job.job_id, limit=total)
+    by_class = Counter(row.candidate.defect_class for row in rows)
+    return {"candidates": len(rows), "by_class": dict(by_class)}
