@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
+import itertools
 import shutil
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -17,19 +16,19 @@ from cell.errors import GateError
 from cell.models import SampleKind
 from cell.store.layout import StateDir
 from cell.store.learning import LearningStore
-from tests.store.helpers import RECIPE, Clock, draft_on, fill
+from tests.store.helpers import RECIPE, Clock, draft_on, fill, open_state
 
 CANDIDATES = 5
 PLANTED = 4  # the index of the known-bad one
 REVIEWERS = ("Ada", "Bob")
+_NUMBERS = itertools.count()
 INDEX = st.integers(0, CANDIDATES - 1)
 
 
 @cache
 def filled() -> Path:
     """Return a folder with a filled store, to be copied."""
-    root = Path(tempfile.mkdtemp(prefix="inspectd-gate-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    root = open_state(Path("/filled")).root
     with LearningStore(StateDir.create(root), clock=Clock()) as store:
         fill(store, candidates=CANDIDATES - 1)
         seeds = tuple(seed.seed_id for seed in store.seeds("plate", defect_class="pit"))
@@ -42,7 +41,7 @@ class Reviewing(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = Path(tempfile.mkdtemp(prefix="inspectd-gate-"))
+        self.root = open_state(Path(f"/machine-{next(_NUMBERS)}")).root
         shutil.copytree(filled(), self.root, dirs_exist_ok=True)
         self.clock = Clock()
         self.clock.now += self.clock.step * 1000
@@ -114,6 +113,6 @@ class Reviewing(RuleBasedStateMachine):
 
 
 Reviewing.TestCase.settings = settings(
-    max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestReviewing = Reviewing.TestCase

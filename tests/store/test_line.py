@@ -17,12 +17,12 @@ from cell.store.line_records import ArchivedPart, PartReport
 from cell.store.requests import InProgress, New, Seen
 from cell.verdicts import Outcome
 from cell.wire.messages import Command, Reply
-from tests.store.helpers import NOON, RECIPE, Clock, raw, stack_of, verdict_of
+from tests.store.helpers import NOON, RECIPE, Clock, open_state, raw, stack_of, verdict_of
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> StateDir:
-    return StateDir.create(tmp_path / "state")
+    return open_state(tmp_path)
 
 
 @pytest.fixture
