@@ -20,7 +20,8 @@ from trainer.base.surfaces import Example, example
 from trainer.generate import denoiser
 
 SIDE = 64
-CHANNELS = 2
+#: Numbers of lights that take turns, one for each step; a step always holds `--batch` channels in all.
+CHANNELS = (1, 2, 4)
 _POOL = 512
 _EMA = 0.999
 
@@ -77,12 +78,13 @@ def main() -> int:
         step, spent = saved["step"], saved["seconds"]
     generator = torch.Generator().manual_seed(options.seed + step)
     rng = np.random.default_rng([options.seed, step])
-    started, losses, pool = time.monotonic(), [], list[Example]()
+    started, losses = time.monotonic(), list[float]()
+    pools: dict[int, list[Example]] = {channels: [] for channels in CHANNELS}
     while step < options.steps and time.monotonic() - started < options.minutes * 60:
-        if step % 64 == 0 or not pool:
-            pool = pool[len(pool) // 4 :] if len(pool) >= _POOL else pool
-            pool += [example(SIDE, CHANNELS, rng) for _ in range(_POOL // 4 if pool else _POOL)]
-        target, condition = batch_of([pool[int(i)] for i in rng.integers(len(pool), size=options.batch)])
+        channels = CHANNELS[step % len(CHANNELS)]
+        pool = _renewed(pools[channels], channels, rng)
+        picked = rng.integers(len(pool), size=max(1, options.batch // channels))
+        target, condition = batch_of([pool[int(index)] for index in picked])
         for group in optimiser.param_groups:
             group["lr"] = options.rate * min(1.0, (step + 1) / 200) * max(0.1, 1 - step / options.steps)
         losses.append(update(network, optimiser, target, condition, generator))
@@ -95,6 +97,14 @@ def main() -> int:
             _save(options.output, checkpoint, network, slow, optimiser, step, seconds)
     _save(options.output, checkpoint, network, slow, optimiser, step, spent + time.monotonic() - started)
     return 0
+
+
+def _renewed(pool: list[Example], channels: int, rng: np.random.Generator) -> list[Example]:
+    """Fill a pool, or exchange a few of its oldest: rendering takes a tenth of a step that way."""
+    count = _POOL if not pool else 4
+    del pool[: len(pool) + count - _POOL]
+    pool.extend(example(SIDE, channels, rng) for _ in range(count))
+    return pool
 
 
 def _save(

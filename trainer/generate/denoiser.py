@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from cell.errors import ModelError
 
 INPUTS = 5
-BLOCKS = (32, 64)
+BLOCKS = (24, 48)
 STEPS = 1000
 #: Log contrast that becomes 1 inside the network, and where it is cut.
 UNIT, LIMIT = 0.5, 4.0

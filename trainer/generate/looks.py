@@ -59,14 +59,13 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
     log = contrast.of(stack, background, scene.recipe.bit_depth) * known
     distance = signed_distance(mask)
     course = _course(log, distance)
-    rest = (log - render(course, distance))[:, mask]
     return Look(
         outline=outline(seed, part),
         contrast=log,
         background=np.where(mask, 0, log).astype(np.float32),
         distance=distance,
         course=course,
-        spread=rest.std(axis=1).astype(np.float32),
+        spread=_spread(log - render(course, distance), mask, known),
         grain=_grain(log - render(course, distance), mask),
         fine_ratio=_fine_ratio(log, mask, known),
     )
@@ -122,6 +121,14 @@ def _course(log: Maps, distance: NDArray[np.float32]) -> NDArray[np.float32]:
         if count[position] == 0:
             course[:, position] = course[:, position - 1]
     return course.astype(np.float32)
+
+
+def _spread(rest: Maps, mask: Mask, known: Mask) -> NDArray[np.float32]:
+    """Return the defect's own texture per channel, (K,): what is left inside beyond the surface's texture around it."""
+    outer = known & ~ndimage.binary_dilation(mask, iterations=4)
+    surface = rest[:, outer].var(axis=1) if outer.sum() >= 12 else np.zeros(len(rest), np.float32)
+    spread: NDArray[np.float32] = np.sqrt(np.maximum(rest[:, mask].var(axis=1) - surface, 0)).astype(np.float32)
+    return spread
 
 
 def _grain(rest: Maps, mask: Mask) -> float:

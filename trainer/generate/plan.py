@@ -86,7 +86,11 @@ def _outline(
     mix = float(rng.uniform(-0.2, 0.5)) if _alike(first, second) else 0.0
     size = float(np.exp(rng.uniform(*np.log(request.size))))
     stretch = float(np.exp(rng.normal(0.0, 0.12)))
-    turn = float(rng.uniform(-180, 180)) if rng.random() < 0.25 else float(rng.normal(0.0, 12.0))
+    # The part itself sets the direction of a defect that spans it; a small one may lie in any.
+    spans = max(first.distance.shape) > 0.5 * min(first.seed.mask.shape)
+    turn = float(rng.normal(0.0, 3.0)) if spans else float(rng.normal(0.0, 12.0))
+    if not spans and rng.random() < 0.25:
+        turn = float(rng.uniform(-180, 180))
     flip = (bool(rng.integers(2)), bool(rng.integers(2)))
     field = first.distance
     if mix:
@@ -136,10 +140,10 @@ def _warped(
 
 
 def _smooth_noise(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return a random field with about a tenth of the window as wavelength and as amplitude a fortieth, pixels."""
+    """Return a random field with about a tenth of the window as wavelength and as amplitude a percent of it, pixels."""
     scale = max(3.0, max(shape) / 10.0)
     field = ndimage.gaussian_filter(rng.standard_normal(shape).astype(np.float32), scale, mode="wrap")
-    ripple: NDArray[np.float32] = field / max(float(field.std()), 1e-9) * max(0.5, max(shape) / 40.0)
+    ripple: NDArray[np.float32] = field / max(float(field.std()), 1e-9) * max(0.4, min(2.0, max(shape) / 100.0))
     return ripple
 
 
