@@ -26,8 +26,8 @@ from cell.recipes import Channel, Recipe
 class Camera(Protocol):
     """One camera, opened by its constructor.
 
-    `name` is its serial number or user id and stands in every frame. `emulated` is told by the device itself (its class,
-    its vendor's name), never by configuration.
+    `name` is its serial number or user id and stands in every frame. `emulated` is told by the device itself (its
+    class, its vendor's name), never by configuration.
     """
 
     @property
@@ -47,13 +47,13 @@ class Camera(Protocol):
     def expose(self, channel: Channel) -> Frame:
         """Take one frame with the channel's exposure and gain; the lights are the caller's business.
 
-        Waits until the camera takes a trigger, fires exactly one, and waits at most the settings' `frame_timeout_s`. The
-        frame returned is complete, of the configured size and depth, and newer than the trigger. Anything else raises
-        `CameraError` or `AcquisitionTimeout`; :func:`fault_of` names it. After a fault no older frame is waiting.
+        Waits until the camera takes a trigger, fires exactly one, and waits at most the settings' `frame_timeout_s`.
+        The frame returned is complete, of the configured size and depth, and newer than the trigger. Anything else
+        raises `CameraError` or `AcquisitionTimeout`; :func:`fault_of` names it. After a fault no older frame waits.
         """
 
     def recover(self) -> None:
-        """Close and reopen the device and configure the last recipe again. Raises `CameraError` when it is not there."""
+        """Close and reopen the device and configure the last recipe. Raises `CameraError` when it is not there."""
 
     def close(self) -> None:
         """Release the device. Never raises; may be called again."""

@@ -129,8 +129,8 @@ def _check_used(session: Any, wanted: list[str]) -> None:
     for provider in wanted:
         if provider not in used:
             raise EngineError(
-                f"onnxruntime did not take the provider {provider} and uses {', '.join(used)}; check the driver and the "
-                "CUDA libraries"
+                f"onnxruntime did not take the provider {provider} and uses {', '.join(used)}; check the driver and "
+                "the CUDA libraries"
             )
     assigned = _assigned(session)
     if assigned is not None and wanted[0] not in assigned:
@@ -157,8 +157,7 @@ def _check_signature(session: Any, shape: InputShape, file: str) -> None:
         )
     declared = inputs[INPUT].shape
     fits = len(declared) == 4 and all(
-        not isinstance(length, int) or length == needed
-        for length, needed in zip(declared, (1, *shape), strict=True)
+        not isinstance(length, int) or length == needed for length, needed in zip(declared, (1, *shape), strict=True)
     )
     if not fits or inputs[INPUT].type != "tensor(float)":
         raise EngineError(

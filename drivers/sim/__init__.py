@@ -1,0 +1,1 @@
+"""The emulated cell: parts, lights and a sensor whose physics is known."""
