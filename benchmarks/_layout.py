@@ -1,27 +1,20 @@
-"""Read a product's folder: ``seeds/<class>``, ``backgrounds/good``, ``test/<class>``, ``test/good``.
+"""A product for the few-shot benchmark: :mod:`cell.imaging.folders`, but nothing may be missing or left out silently.
 
-Every image is a part's picture on its own, one channel; pictures named ``PART_eN`` are one physical part at several
-exposures, any other name is a part of its own. ``NAME_mask.png`` beside a defective picture is nonzero in the defect.
+Every picture is a part's image of its own, one channel; pictures of one physical part share its group.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from cell.defects import Sample
 from cell.errors import DataError
-from cell.frames import Pixels
-from trainer.evaluate import DEFECT_CLASS
+from cell.imaging.folders import FolderDataset, Misfit, physical_part, read_folder, read_picture
 
-_IMAGES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
-_EXPOSURE = re.compile(r"(?P<part>.+)_e\d+")
 _BIT_DEPTH = {"uint8": 8, "uint16": 16}
 
 
@@ -40,75 +33,59 @@ class Product:
 def load(root: Path, shots: int) -> Product:
     """Read a product with the first `shots` parts of every seed class.
 
+    A defective test picture whose mask marks nothing stays in: its folder tells the class, this exposure only does not
+    show where. Anything else that does not fit stops the benchmark, so that two runs never compare different sets.
+
     :raises DataError: naming the file or folder that is missing, unreadable or does not fit.
     """
-    for folder in ("seeds", "backgrounds/good", "test/good"):
-        if not (root / folder).is_dir():
-            raise DataError(f"there is no folder {root / folder}; point --data at a product (see docs/data-layout.md)")
-    classes = tuple(sorted(folder.name for folder in (root / "seeds").iterdir() if folder.is_dir()))
-    if not classes:
-        raise DataError(f"{root / 'seeds'} has no class folders; put seeds in seeds/<class>/")
-    seeds = [
-        sample
-        for value, name in enumerate(classes, 1)
-        for sample in _first_parts(_read(root / "seeds" / name, value), shots)
-        if sample.labels.any()  # nothing can be learned from a defect that nobody marked
-    ]
-    backgrounds = _read(root / "backgrounds" / "good", 0)
-    test = _read(root / "test" / "good", 0)
-    for value, name in enumerate(classes, 1):
-        if (root / "test" / name).is_dir():
-            test += _read(root / "test" / name, value)
-    dtypes = {sample.stack.dtype.name for sample in (*seeds, *backgrounds, *test)}
+    dataset = read_folder(root)
+    unmarked = []
+    for misfit in dataset.misfits:
+        sample = _unmarked(dataset, misfit)
+        if sample is None:
+            raise DataError(str(misfit))
+        unmarked.append(sample)
+    seeds = dataset.load_all(dataset.shots(shots))
+    backgrounds = dataset.load_all(dataset.backgrounds)
+    test = sorted([*dataset.load_all(dataset.test), *unmarked], key=lambda sample: sample.sample_id)
+    if not any(not sample.labels.any() for sample in test):
+        raise DataError(f"{root / 'test' / 'good'} holds no usable picture; held-out good parts are needed to score")
+    everything = _with_short_names((*seeds, *backgrounds, *test))
+    dtypes = {sample.stack.dtype.name for sample in everything}
     if len(dtypes) != 1:
         raise DataError(f"{root} mixes bit depths ({', '.join(sorted(dtypes))}); convert the images to one")
-    overlap = {sample.group for sample in test} & {sample.group for sample in (*seeds, *backgrounds)}
-    if overlap:
-        raise DataError(f"part {min(overlap)} stands both in test/ and in the learning folders; split by part")
-    return Product(root.name, classes, _BIT_DEPTH[dtypes.pop()], tuple(seeds), tuple(backgrounds), tuple(test))
-
-
-def part_of(name: str) -> str:
-    """Return the physical part of a picture's name."""
-    match = _EXPOSURE.fullmatch(name)
-    return match["part"] if match else name
-
-
-def _first_parts(samples: Sequence[Sample], shots: int) -> list[Sample]:
-    parts = sorted({sample.group for sample in samples})[:shots]
-    return [sample for sample in samples if sample.group in parts]
-
-
-def _read(folder: Path, value: int) -> list[Sample]:
-    files = sorted(
-        file for file in folder.iterdir() if file.suffix.lower() in _IMAGES and not file.stem.endswith("_mask")
+    ends = len(seeds), len(seeds) + len(backgrounds)
+    return Product(
+        name=root.name,
+        classes=dataset.classes,
+        bit_depth=_BIT_DEPTH[dtypes.pop()],
+        seeds=tuple(everything[: ends[0]]),
+        backgrounds=tuple(everything[ends[0] : ends[1]]),
+        test=tuple(everything[ends[1] :]),
     )
-    if not files:
-        raise DataError(f"{folder} holds no images; put them there or remove the folder")
-    return [_sample(file, value) for file in files]
 
 
-def _sample(file: Path, value: int) -> Sample:
-    pixels = _grey(file)
-    labels = np.zeros(pixels.shape, np.uint8)
-    if value:
-        mask_file = file.with_name(f"{file.stem}_mask.png")
-        if not mask_file.exists():
-            raise DataError(f"{file} has no mask {mask_file.name}; draw one or remove the image")
-        mask = _grey(mask_file) > 0
-        if mask.shape != pixels.shape:
-            raise DataError(f"{mask_file} is {mask.shape[::-1]}, its image {pixels.shape[::-1]}; make the mask again")
-        labels[mask] = value
-    # The folder tells the class: a mask may be empty where this exposure doesn't show the defect.
-    tags = {DEFECT_CLASS: file.parent.name} if value else {}
-    return Sample(stack=pixels[None], labels=labels, group=part_of(file.stem), sample_id=file.stem, tags=tags)
-
-
-def _grey(file: Path) -> Pixels:
+def _unmarked(dataset: FolderDataset, misfit: Misfit) -> Sample | None:
+    """Return the test picture that was left out because its mask is whole but empty; None for any other misfit."""
+    picture = misfit.path
+    defect_class = picture.parent.name
+    mask = picture.with_name(f"{picture.stem}_mask.png")
+    if picture.parent.parent != dataset.root / "test" or defect_class not in dataset.classes or not mask.is_file():
+        return None
     try:
-        with Image.open(file) as image:
-            image.load()
-            pixels: NDArray[np.generic] = np.asarray(image if image.mode in ("L", "I;16") else image.convert("L"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"can't read {file}: {error}; replace or remove it") from error
-    return pixels.astype(np.uint16) if pixels.dtype == np.uint16 else pixels.astype(np.uint8)
+        pixels, marked = read_picture(picture), read_picture(mask)
+    except DataError:
+        return None
+    if marked.any() or marked.shape != pixels.shape:
+        return None
+    labels = np.zeros(pixels.shape, np.uint8)
+    name = f"{defect_class}/{picture.stem}"
+    return Sample(pixels[np.newaxis], labels, physical_part(picture.stem), sample_id=name, tags={"class": defect_class})
+
+
+def _with_short_names(samples: Sequence[Sample]) -> list[Sample]:
+    """Drop the folder from the names where they stay unique."""
+    short = [sample.sample_id.rsplit("/", 1)[-1] for sample in samples]
+    if len(set(short)) != len(short):
+        return list(samples)
+    return [replace(sample, sample_id=name) for sample, name in zip(samples, short, strict=True)]

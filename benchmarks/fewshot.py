@@ -29,7 +29,7 @@ from cell.defects import Sample
 from cell.errors import InspectdError
 from cell.imaging.preprocess import Preprocessing
 from cell.jobs import Progress
-from trainer.crossval import ThresholdRule, cross_validate, deal_folds
+from trainer.crossval import CrossValidation, ThresholdRule, cross_validate, deal_folds
 from trainer.evaluate import PixelPrecisions, Scored, score_samples
 from trainer.fit import FitConfig, FittedModel, fit
 
@@ -88,28 +88,34 @@ def _learn_and_test(
     config: FitConfig,
     pixels: PixelPrecisions,
     seconds: dict[str, float],
-) -> tuple[float, list[Scored], dict[str, Any]]:
+) -> tuple[float | None, list[Scored], dict[str, Any]]:
     with _stage("generate", seconds):
         made = synthesise(options.arm, product, options.per_class, options.seed, _reporter(options.quiet))
         if options.export:
             export_synthetic(made.samples, product.classes, options.export)
     learning: list[Sample] = [*product.seeds, *product.backgrounds, *made.samples]
-    rule = ThresholdRule(seeds_are_held_out=made.seeds_can_be_held_out)
-    with _stage("cross-validation", seconds):
-        inner = cross_validate(
-            learning, preprocessing, product.classes, config, rule, progress=_reporter(options.quiet)
-        )
+    threshold: float | None = None
+    extra: dict[str, Any] = {"synthetic": len(made.samples)}
+    if options.folds:
+        rule = ThresholdRule(folds=options.folds, seeds_are_held_out=made.seeds_can_be_held_out)
+        with _stage("cross-validation", seconds):
+            inner = cross_validate(
+                learning, preprocessing, product.classes, config, rule, progress=_reporter(options.quiet)
+            )
+        threshold = inner.threshold
+        extra |= _inner_figures(inner, product.classes)
     with _stage("fit", seconds):
         model = fit(learning, preprocessing, product.classes, config, progress=_reporter(options.quiet))
     with _stage("test", seconds):
         scored = score_samples(model.predict, product.test, product.classes, pixels)
-    inner_figures = figures(inner.scored, PixelPrecisions.empty(product.classes), product.classes, inner.threshold)
-    extra = {
-        "synthetic": len(made.samples),
-        "threshold_source": inner.source,
-        "inner": {key: inner_figures[key] for key in ("auroc", "auroc_macro", "auroc_by_class", "fa", "fr")},
-    }
-    return inner.threshold, scored, extra
+    return threshold, scored, extra
+
+
+def _inner_figures(inner: CrossValidation, classes: Sequence[str]) -> dict[str, Any]:
+    """What the cross-validation alone says: by this, and never by the test, is anything chosen."""
+    known = figures(inner.scored, PixelPrecisions.empty(classes), classes, inner.threshold)
+    keys = ("auroc", "auroc_macro", "auroc_by_class", "fa", "fr")
+    return {"threshold_source": inner.source, "inner": {key: known[key] for key in keys}}
 
 
 def _oracle(
@@ -188,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-class", type=int, default=60, help="synthetic images a class")
     parser.add_argument("--updates", type=int, default=0, help="of the network; default: FitConfig's")
+    parser.add_argument("--folds", type=int, default=3, help="of the cross-validation; 0: no threshold, no fa and fr")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", type=Path, help="write the synthetic set as OUT/<class>/NAME.png, NAME_mask.png")
     parser.add_argument("--json", type=Path, help="write all figures and the score of every test picture")

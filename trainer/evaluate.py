@@ -28,7 +28,7 @@ ReportCount = Callable[[int, int], None]
 
 GOOD = "good"
 #: Tag of a sample whose class is known apart from its label map.
-DEFECT_CLASS = "defect_class"
+DEFECT_CLASS = "class"
 
 
 def ignore_count(_done: int, _total: int) -> None:
@@ -88,7 +88,7 @@ class PixelPrecisions:
 def truth_of(sample: Sample, classes: Sequence[str]) -> str:
     """Return "good" or the name of the class with the most pixels.
 
-    ``tags["defect_class"]`` overrides the label map: a part may be known to be defective although this picture of it
+    ``tags["class"]`` overrides the label map: a part may be known to be defective although this picture of it
     does not show where. Raises `DataError` for an unknown label value.
     """
     if DEFECT_CLASS in sample.tags:

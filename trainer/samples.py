@@ -46,7 +46,7 @@ class Augmentation:
 class Sampling:
     """Where crops are taken."""
 
-    size: int = 160  # crop edge in pixels, a multiple of the network's stride
+    size: int = 128  # crop edge in pixels, a multiple of the network's stride
     defect_share: float = 0.5  # of a batch, around a defect
     same_part_share: float = 0.2  # of the rest, anywhere on a defective part; the others on good parts
     outline_share: float = 0.3  # of the defect crops, centred on the defect's outline instead of its area

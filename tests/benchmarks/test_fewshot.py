@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,13 @@ import pytest
 from PIL import Image
 
 from benchmarks import fewshot
-from benchmarks._arms import export_synthetic
+from benchmarks._arms import export_synthetic, synthesise
 from benchmarks._figures import figures, rate_by_part
-from benchmarks._layout import load, part_of
+from benchmarks._layout import load
 from cell.defects import Sample
 from cell.errors import DataError
 from tests.trainer.parts import plate
+from trainer.crossval import PASTED_FROM
 from trainer.evaluate import PixelPrecisions, Scored
 
 KEYS = {
@@ -54,8 +54,7 @@ def test_a_shot_is_a_part_with_all_its_pictures(product: Path) -> None:
     assert [sample.sample_id for sample in plates.seeds] == ["t000_e1", "t000_e2", "t003_e1", "t003_e2"]
     assert {int(sample.labels.max()) for sample in plates.seeds} == {1, 2}
     assert len(load(product, shots=5).seeds) == 10
-    assert part_of("t017_e3") == "t017"
-    assert part_of("plate-4") == "plate-4"
+    assert {sample.group for sample in load(product, shots=1).seeds} == {"t000", "t003"}
 
 
 def test_real_arm_end_to_end(product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +103,7 @@ def test_intervals_count_parts_not_pictures() -> None:
 
 
 def test_export_writes_image_and_mask_of_each_class(tmp_path: Path) -> None:
-    samples = [replace(plate(1, "scratch"), sample_id=""), plate(2, "pit")]
+    samples = [plate(1, "scratch"), plate(2, "pit")]
     export_synthetic(samples, ("pit", "scratch"), tmp_path / "out")
     image = np.asarray(Image.open(tmp_path / "out" / "pit" / "p2_0.png"))
     mask = np.asarray(Image.open(tmp_path / "out" / "pit" / "p2_0_mask.png"))
@@ -116,24 +115,24 @@ def test_export_writes_image_and_mask_of_each_class(tmp_path: Path) -> None:
 def test_bad_folders_are_named_in_one_line(product: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fewshot.main(["--data", str(product / "nowhere"), "--quiet"]) == 65
     err = capsys.readouterr().err
-    assert "there is no folder" in err
+    assert "is missing; the layout is" in err
     assert err.count("\n") == 1
 
     mask = product / "seeds" / "pit" / "t000_e1_mask.png"
     kept = mask.read_bytes()
     mask.unlink()
-    with pytest.raises(DataError, match="has no mask"):
+    with pytest.raises(DataError, match=r"its mask .* is missing"):
         load(product, 5)
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(mask)
-    with pytest.raises(DataError, match="make the mask again"):
+    with pytest.raises(DataError, match="draw it again"):
         load(product, 5)
     mask.write_bytes(kept[: math.ceil(len(kept) / 2)])
-    with pytest.raises(DataError, match="can't read"):
+    with pytest.raises(DataError, match="not a whole picture"):
         load(product, 5)
     mask.write_bytes(kept)
 
     write(product / "test" / "good", plate(0), "t000_e9")
-    with pytest.raises(DataError, match="both in test/ and in the learning"):
+    with pytest.raises(DataError, match="in test and in the learning folders"):
         load(product, 5)
 
 
@@ -143,4 +142,21 @@ def test_a_defective_test_picture_may_have_an_empty_mask(product: Path) -> None:
     Image.fromarray(np.zeros(shape, np.uint8)).save(mask)
     unmarked = next(sample for sample in load(product, 5).test if sample.sample_id == "t011_e2")
     assert not unmarked.labels.any()
-    assert unmarked.tags == {"defect_class": "pit"}
+    assert unmarked.tags["class"] == "pit"
+
+
+@pytest.mark.parametrize("arm", ["copypaste", "procedural"])
+def test_synthetic_images_say_which_parts_are_in_them(product: Path, arm: str) -> None:
+    plates = load(product, 5)
+    made = synthesise(arm, plates, 2, 1, lambda _: None)
+    assert made.seeds_can_be_held_out
+    assert sorted(int(sample.labels.max()) for sample in made.samples) == [1, 1, 2, 2]
+    seeds = {sample.group: int(sample.labels.max()) for sample in plates.seeds}
+    backgrounds = {sample.group: sample.stack for sample in plates.backgrounds}
+    for sample in made.samples:
+        assert sample.synthetic
+        assert sample.stack.shape == backgrounds[sample.group].shape
+        assert {seeds[part] for part in sample.tags[PASTED_FROM].split(",")} == {int(sample.labels.max())}
+        changed = sample.stack[0] != backgrounds[sample.group][0]
+        assert changed[sample.labels > 0].mean() > 0.5
+    assert synthesise("real", plates, 2, 1, lambda _: None).samples == ()

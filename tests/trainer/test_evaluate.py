@@ -90,7 +90,7 @@ def test_synthetic_and_unknown_labels_are_refused() -> None:
         score_samples(ByPixel(), [replace(picture("a", 1, 1), synthetic=True)], CLASSES)
     with pytest.raises(DataError, match="has label 3"):
         truth_of(picture("a", 1, 3), CLASSES)
-    assert truth_of(replace(picture("a", 1), tags={"defect_class": "pit"}), CLASSES) == "pit"
+    assert truth_of(replace(picture("a", 1), tags={"class": "pit"}), CLASSES) == "pit"
 
 
 def test_folds_keep_parts_whole_and_classes_spread() -> None:

@@ -1,0 +1,119 @@
+"""The arms of the few-shot benchmark: where synthetic training images come from."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks._layout import Product
+from cell.calibration import Calibration, CalibrationKind, ChannelCalibration, Illumination
+from cell.clock import utc_now
+from cell.defects import Draft, Sample
+from cell.imaging.noise import estimate_from_singles
+from cell.jobs import Progress
+from cell.recipes import Channel, DefectClass, Recipe
+from trainer.crossval import PASTED_FROM
+from trainer.generate.base import BackgroundSample, GenerateRequest, SeedSample
+from trainer.generate.candidates import ARMS as GENERATORS
+from trainer.generate.candidates import allowed_places, make_candidates
+
+REAL = "real"
+ARMS = (REAL, *sorted(GENERATORS))
+#: Arms whose images carry nothing of a seed but what `PASTED_FROM` names: a fold can leave them out.
+_SEPARABLE = frozenset({"copypaste", "procedural"})
+_CHANNEL = "grey"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Synthetic:
+    """Synthetic samples, and whether a fold can leave out what came from the seeds it holds out."""
+
+    samples: tuple[Sample, ...]
+    seeds_can_be_held_out: bool
+
+
+def synthesise(
+    arm: str, product: Product, per_class: int, seed: int, progress: Callable[[Progress], None]
+) -> Synthetic:
+    """Return `per_class` synthetic images of each class, made from the learning parts alone.
+
+    :raises InspectdError: what the generator raises.
+    """
+    if arm == REAL:
+        return Synthetic((), seeds_can_be_held_out=True)
+    recipe = _recipe(product)
+    seeds = [
+        SeedSample(f"seed-{index}", one.group, product.classes[int(one.labels.max()) - 1], one.stack, one.labels > 0)
+        for index, one in enumerate(product.seeds)
+    ]
+    backgrounds = [
+        BackgroundSample(f"background-{index}", one.group, one.stack, allowed_places(recipe, one.stack))
+        for index, one in enumerate(product.backgrounds)
+    ]
+    request = GenerateRequest(arm=arm, per_class=per_class, random_seed=seed)
+    with tempfile.TemporaryDirectory(prefix="fewshot-") as folder:
+        drafts = make_candidates(
+            request, seeds, backgrounds, _calibration(product, recipe), recipe, workdir=Path(folder), progress=progress
+        )
+        parts = {one.seed_id: one.part_id for one in seeds} | {one.background_id: one.part_id for one in backgrounds}
+        samples = tuple(_sample(draft, index, product, parts) for index, draft in enumerate(drafts))
+    return Synthetic(samples, seeds_can_be_held_out=arm in _SEPARABLE)
+
+
+def export_synthetic(samples: Sequence[Sample], classes: Sequence[str], root: Path) -> None:
+    """Write one-channel samples as ``root/<class>/NAME.png`` with ``NAME_mask.png`` (255 in the defect)."""
+    for name in classes:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for sample in samples:
+        folder = root / classes[int(sample.labels.max()) - 1]
+        Image.fromarray(sample.stack[0]).save(folder / f"{sample.sample_id}.png")
+        mask = np.where(sample.labels > 0, 255, 0).astype(np.uint8)
+        Image.fromarray(mask).save(folder / f"{sample.sample_id}_mask.png")
+
+
+def _sample(draft: Draft, index: int, product: Product, parts: dict[str, str]) -> Sample:
+    labels = np.where(draft.mask, product.classes.index(draft.defect_class) + 1, 0).astype(np.uint8)
+    sources = sorted({parts[seed] for seed in draft.provenance.seed_ids})
+    return Sample(
+        stack=draft.stack,
+        labels=labels,
+        group=parts[draft.provenance.background_id],
+        synthetic=True,
+        sample_id=f"synthetic-{index:05d}",
+        tags={PASTED_FROM: ",".join(sources)},
+    )
+
+
+def _recipe(product: Product) -> Recipe:
+    """Return the recipe of a cell that takes such pictures; their sizes differ, so the frame is the largest."""
+    shapes = [sample.stack.shape for sample in (*product.seeds, *product.backgrounds)]
+    return Recipe(
+        recipe_id="fewshot",
+        product="folder",
+        height=max(shape[1] for shape in shapes),
+        width=max(shape[2] for shape in shapes),
+        bit_depth=product.bit_depth,
+        channels=(Channel(name=_CHANNEL, exposure_us=1.0, lights={"light": 1.0}),),
+        defect_classes=tuple(DefectClass(name=name) for name in product.classes),
+    )
+
+
+def _calibration(product: Product, recipe: Recipe) -> Calibration:
+    """Return the degraded calibration that a folder of single frames allows: a noise level, no photon transfer."""
+    frames = [sample.stack[0] for sample in product.backgrounds]
+    fitted = estimate_from_singles(frames, bit_depth=product.bit_depth)
+    flat = Illumination(grid=((1.0,),), mean_dn=float(np.mean([frame.mean() for frame in frames])))
+    return Calibration(
+        calibration_id="fewshot",
+        recipe_id=recipe.recipe_id,
+        kind=CalibrationKind.DEGRADED,
+        channels=(ChannelCalibration(channel=_CHANNEL, noise=fitted.model, illumination=flat, psf_sigma_px=0.0),),
+        frames_used=len(frames),
+        findings=fitted.findings,
+        created_at=utc_now(),
+    )
