@@ -70,17 +70,33 @@ def export_onnx(model: FittedModel, path: Path) -> ExportedModel:
         )
     try:
         graph = onnx.load(str(beside))
+        _state_shape(graph, SCORE, [1, network.classes])
+        _state_shape(graph, PROBABILITY, [1, network.classes, "height", "width"])
         onnx.checker.check_model(graph, full_check=True)
         operators = tuple(sorted({node.op_type for node in graph.graph.node}))
         _refuse_other_contract(graph, operators)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ModelError) as error:
         beside.unlink(missing_ok=True)
         raise ModelError(f"the exported network is not usable: {error}; keep the running model") from error
-    with beside.open("rb") as stream:
+    with beside.open("wb") as stream:
+        stream.write(graph.SerializeToString(deterministic=True))
+        stream.flush()
         os.fsync(stream.fileno())
     beside.replace(path)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return ExportedModel(path, digest.of_file(path), parameters, operators)
+
+
+def _state_shape(graph: onnx.ModelProto, name: str, shape: list[int | str]) -> None:
+    """Write an output's shape into the file: tracing forgets what it can't prove, engines want to know."""
+    output = next(value for value in graph.graph.output if value.name == name)
+    output.type.tensor_type.ClearField("shape")
+    for size in shape:
+        dimension = output.type.tensor_type.shape.dim.add()
+        if isinstance(size, int):
+            dimension.dim_value = size
+        else:
+            dimension.dim_param = size
 
 
 def _refuse_other_contract(graph: onnx.ModelProto, operators: tuple[str, ...]) -> None:

@@ -54,8 +54,6 @@ def test_any_size_gives_the_trained_numbers(exported: export.ExportedModel, size
         probability, score = trained().network(torch.from_numpy(tensor)[None])
     assert np.abs(answer.probability - probability[0].numpy()).max() < 1e-4
     assert np.abs(answer.score - score[0].numpy()).max() < 1e-4
-    # The highest class score is the image's; the other classes share it out.
-    assert answer.score.max() >= answer.probability.max(axis=(1, 2)).min()
 
 
 def test_the_exported_model_judges_held_out_parts(exported: export.ExportedModel) -> None:
