@@ -76,7 +76,9 @@ class Ledger:
                 sa.select(ledger.c.sequence, ledger.c.seal).order_by(ledger.c.sequence.desc()).limit(1)
             ).first()
             sequence, seal = (last.sequence, last.seal) if last else (0, _GENESIS)
-            writer = LedgerWriter(connection, self._key(ledger_is_empty=last is None), sequence, seal, self._clock())
+            key = self._key(ledger_is_empty=last is None)
+            self._check_not_set_back(connection, key, sequence)
+            writer = LedgerWriter(connection, key, sequence, seal, self._clock())
             yield writer
         if writer.sequence > sequence:
             self._advance_head(writer.sequence, writer.seal)
@@ -147,6 +149,15 @@ class Ledger:
             raise GateError(f"the gate's key {path} is damaged; restore it from the backup")
         self._secret = key
         return key
+
+    def _check_not_set_back(self, connection: sa.Connection, key: bytes, last: int) -> None:
+        # Otherwise decisions taken after an old database was put back would in time outgrow the head and replace it.
+        head_sequence, head_seal = self._head(key)
+        if head_sequence == 0:
+            return
+        there = connection.scalars(sa.select(ledger.c.seal).where(ledger.c.sequence == head_sequence)).first()
+        if there != head_seal:
+            raise GateError(f"the gate's ledger ends at {last} or was replaced before {head_sequence}; {_WAY_OUT}")
 
     def _head(self, key: bytes) -> tuple[int, str]:
         path = self._state.keys / "gate.head"

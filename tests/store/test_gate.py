@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from cell.defects import ReviewDecision, ReviewVerb, Split
 from cell.errors import ConfigurationError, GateError, InspectdError, NotFound
 from cell.models import SampleKind, TrainingSet
 from cell.store.learning import LearningStore
+from cell.store.training_sets import TrainingSets
 from tests.store.helpers import RECIPE, Clock, draft_on, fill, mask_of, open_state, review, stack_of
 
 SCRIPT = "demo-script (not a person)"
@@ -271,6 +273,25 @@ def test_later_decisions_supersede_and_undo_what_was_issued(store: LearningStore
     review(store, first)
     store.gate.verify_training_set(manifest)
     assert [one.verb.value for one in store.gate.decisions(first)] == ["accept", "reject", "accept"]
+
+
+def test_a_decision_that_changes_while_a_set_is_made_stops_it(
+    store: LearningStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, *_ = (one.candidate_id for one in fill(store))
+    review(store, first)
+    review(store, second)
+    check = TrainingSets._check_files
+
+    def check_while_bob_rejects(self: TrainingSets, picked: Any) -> None:
+        check(self, picked)
+        review(store, first, ReviewVerb.REJECT, reviewer="Bob")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingSets, "_check_files", check_while_bob_rejects)
+        with pytest.raises(GateError, match="changed while the training set was made"):
+            store.gate.issue_training_set(RECIPE)
+    assert synthetic(store.gate.issue_training_set(RECIPE)) == [second]
 
 
 def test_a_corrected_or_refused_seed_undoes_what_was_issued(store: LearningStore) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cell.defects import Candidate, ReviewVerb
+from cell.defects import Candidate, ReviewVerb, Split
 from cell.errors import GateError, InspectdError
 from cell.models import ManifestItem, SampleKind, TrainingSet
 from cell.store.images import mask_to_label, write_label, write_stack
@@ -84,7 +84,7 @@ def forge(
     """Append an entry as the code would, but for the key."""
     sequence, before = connection.execute("SELECT sequence, seal FROM ledger ORDER BY sequence DESC LIMIT 1").fetchone()
     text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
-    at = "2026-03-01T13:00:00.000000+00:00"
+    at = "2026-03-01T12:00:00.000000+00:00"
     content = json.dumps([before, sequence + 1, kind, subject, text, at], separators=(",", ":"))
     guess = seal or hmac.new(b"guess", f"entry\0{content}".encode(), hashlib.sha256).hexdigest()
     connection.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)", (sequence + 1, kind, subject, text, at, guess))
@@ -160,8 +160,15 @@ def test_setting_the_whole_database_back_is_found(tmp_path: Path) -> None:
     with LearningStore(state) as store:
         review(store, candidates[0].candidate_id, ReviewVerb.REJECT)
     shutil.copy(backup, state.learning_db)
-    with LearningStore(state) as store, pytest.raises(GateError, match="the store was edited or set back"):
-        store.gate.issue_training_set(RECIPE)
+    with LearningStore(state) as store:
+        with pytest.raises(GateError, match="the store was edited or set back"):
+            store.gate.issue_training_set(RECIPE)
+        for attempt in (  # nothing may be added either, or the new history would outgrow the old one
+            lambda: store.gate.displayed(candidates[0].candidate_id, "Ada"),
+            lambda: store.assign_split("plate", "new", Split.LEARN),
+        ):
+            with pytest.raises(GateError, match="the store was edited or set back"):
+                attempt()
 
 
 def test_another_history_of_the_same_length_is_found(tmp_path: Path) -> None:
@@ -224,6 +231,8 @@ def _edit_seed_mask(scene: Scene) -> None:
 def test_files_that_were_touched_are_refused(attack: Callable[[Scene], None], scene: Scene) -> None:
     attack(scene)
     scene.refused_everywhere("can't be learned from")
+    with pytest.raises(GateError, match="can't be learned from"):  # a set that was never issued before
+        scene.store.gate.issue_training_set(RECIPE.model_copy(update={"version": 2}))
 
 
 def test_a_picture_exchanged_after_its_display_is_not_accepted(scene: Scene) -> None:
@@ -365,7 +374,7 @@ def test_a_forged_display_gives_no_token(scene: Scene) -> None:
     shown = {"reviewer": "Ada", "image": candidate.image.digest, "mask": candidate.mask.digest}
     with raw(scene.state.learning_db) as connection:
         number = forge(connection, "display", candidate.candidate_id, shown, "f" * 64)
-    with pytest.raises(GateError):
+    with pytest.raises(GateError, match="does not fit"):
         scene.store.gate.decide(
             candidate.candidate_id, ReviewVerb.ACCEPT, reviewer="Ada", is_person=True, token=f"{number}.{'f' * 64}"
         )
