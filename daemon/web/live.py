@@ -53,7 +53,7 @@ def _picture(site: Site, job_id: str) -> Answer | None:
 
 
 def _image(component: dict[str, Any]) -> ImageRef | None:
-    path, digest = component.get("path"), component.get("digest")
+    path, digest = component.get("Path"), component.get("Hash")
     return ImageRef(path=path, digest=digest) if isinstance(path, str) and isinstance(digest, str) else None
 
 
@@ -65,7 +65,7 @@ def _status(status: dict[str, Any]) -> Answer:
     model = status.get("model") or {}
     latency = status.get("latency_ms") or {}
     facts = [
-        ("state", str(status.get("state", ""))),
+        ("state", _named(status.get("state"))),
         ("recipe", _named(status.get("recipe"))),
         ("model", _named(model) if model else "none: every verdict is FAULT"),
         ("stands beside", _named(status.get("standby"))),
@@ -83,7 +83,7 @@ def _status(status: dict[str, Any]) -> Answer:
 
 def _named(value: object) -> str:
     if isinstance(value, dict):
-        return str(value.get("model_id") or value.get("recipe_id") or "")
+        return str(value.get("model_id") or value.get("recipe_id") or value.get("name") or "")
     return str(value or "")
 
 
