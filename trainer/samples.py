@@ -80,6 +80,7 @@ class CropSampler:
         pixels = sum(sample.stack.size for sample in self._samples)
         self._cache: dict[int, _Input] | None = {} if 2 * pixels <= self.CACHE_BYTES else None
         self._labels = [spec.crop_labels(sample.labels) for sample in self._samples]
+        self._places: dict[tuple[int, int, bool], NDArray[np.int32]] = {}
         self._good: dict[str, list[int]] = {}
         self._real: dict[int, dict[str, list[int]]] = {}
         self._synthetic: dict[int, dict[str, list[int]]] = {}
@@ -151,13 +152,21 @@ class CropSampler:
         return self._pick(pool[groups[int(self._rng.integers(len(groups)))]]), value
 
     def _on_defect(self, index: int, value: int) -> tuple[float, float]:
-        mask = self._labels[index] == value
-        if self._rng.random() < self._sampling.outline_share:
-            mask = mask & ~ndimage.binary_erosion(mask)
-        flat = np.flatnonzero(mask)
-        row, column = divmod(int(flat[self._rng.integers(flat.size)]), mask.shape[1])
+        on_outline = bool(self._rng.random() < self._sampling.outline_share)
+        places = self._places_of(index, value, on_outline)
+        row, column = divmod(int(places[self._rng.integers(places.size)]), self._labels[index].shape[1])
         reach = 0.4 * self._sampling.size
         return row + self._rng.uniform(-reach, reach), column + self._rng.uniform(-reach, reach)
+
+    def _places_of(self, index: int, value: int, on_outline: bool) -> NDArray[np.int32]:
+        """Return the flat indices of a defect's pixels, or of its outline's; found once for each sample."""
+        key = (index, value, on_outline)
+        if key not in self._places:
+            mask = self._labels[index] == value
+            if on_outline:
+                mask &= ~ndimage.binary_erosion(mask)
+            self._places[key] = np.flatnonzero(mask).astype(np.int32)
+        return self._places[key]
 
     def _anywhere(self, index: int) -> tuple[float, float]:
         height, width = self._labels[index].shape
