@@ -29,7 +29,7 @@ pytestmark = [
 
 #: What runs inside once the machine is up. It writes one JSON object of facts to /facts.json and switches off.
 CHECK = r"""
-import json, os, pwd, signal, subprocess, time
+import json, os, pwd, signal, subprocess, time, urllib.request
 
 def shell(command):
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
@@ -66,6 +66,18 @@ facts["write_system"] = as_service(trainer, "touch /etc/inspectd/x /usr/x")
 facts["write_state"] = as_service(trainer, "touch /var/lib/inspectd/x && echo written")
 facts["see_home"] = as_service(trainer, "ls /root /home")
 
+web = "inspectd-web"
+facts["web_started"] = shell(f"systemctl start {web}")
+facts["web_state"] = show(web, "ActiveState")
+try:
+    with urllib.request.urlopen("http://127.0.0.1:8080/jobs", timeout=20) as page:
+        facts["page"] = page.read().decode()
+except OSError as error:
+    facts["page"] = str(error)
+facts["web_write"] = as_service(web, "touch /var/lib/inspectd/x /run/inspectd/x /etc/inspectd/recipes/x")
+facts["web_keys"] = as_service(web, "ls /var/lib/inspectd/keys")
+facts["web_user"] = as_service(web, "id -un; id -gn; cat /var/lib/inspectd/trainer.lock")
+
 # A process that hangs is killed by its watchdog and comes back.
 os.kill(pid, signal.SIGSTOP)
 facts["watchdog"] = until(lambda: show(trainer, "NRestarts") == "1" and show(trainer, "ActiveState") == "active", 120)
@@ -75,7 +87,7 @@ with open("/etc/inspectd/inspectd.toml", "a") as settings:
 shell(f"systemctl restart {trainer}")
 time.sleep(7)
 facts["wrong_setting"] = [show(trainer, "ActiveState"), show(trainer, "ExecMainStatus"), show(trainer, "NRestarts")]
-facts["journal"] = shell(f"journalctl --no-pager -o cat -u {trainer} -n 30")
+facts["journal"] = shell("journalctl --no-pager -o cat -u inspectd-trainer -u inspectd-web -n 60")
 with open("/facts.json", "w") as stream:
     json.dump(facts, stream)
 shell("systemctl exit --force --force")
@@ -122,10 +134,13 @@ def build(root: Path) -> None:
         target.mkdir(exist_ok=True)
         for file in (ROOT / "systemd" / ("" if folder == "system" else folder)).glob(f"*.{kind}"):
             shutil.copy(file, target)
-    # Watchdog and restart as they are, but sooner: nobody waits a minute in a test.
-    drop_in = root / "etc/systemd/system/inspectd-trainer.service.d/soon.conf"
-    drop_in.parent.mkdir()
-    drop_in.write_text("[Service]\nWatchdogSec=4\nRestartSec=1\n")
+    # Watchdog and restart as they are, but sooner: nobody waits a minute in a test. The running interpreter looks for
+    # its own library where it was built, which the sandbox hides.
+    for unit in ("inspectd-trainer.service", "inspectd-web.service", "look.service"):
+        drop_in = root / f"etc/systemd/system/{unit}.d/here.conf"
+        drop_in.parent.mkdir()
+        soon = "WatchdogSec=4\nRestartSec=1\n" if unit == "inspectd-trainer.service" else ""
+        drop_in.write_text(f"[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib\n{soon}")
     (root / "etc/systemd/system/look.service").write_text(CHECK_UNIT)
     (root / "check.py").write_text(CHECK)
     # An environment where the units look for it: the running one's libraries under /opt, where the sandbox sees them.
@@ -134,7 +149,7 @@ def build(root: Path) -> None:
     (programs / "python").symlink_to(f"/opt/python/bin/{Path(sys.executable).resolve().name}")
     (root / "opt/inspectd/pyvenv.cfg").write_text("home = /opt/python/bin\ninclude-system-site-packages = false\n")
     (root / f"opt/inspectd/lib/{Path(sysconfig.get_path('purelib')).parent.name}/site-packages").mkdir(parents=True)
-    for name, module in (("inspectd-trainer", "trainer.main"),):
+    for name, module in (("inspectd-trainer", "trainer.main"), ("inspectd-web", "daemon.web.main")):
         program = programs / name
         program.write_text(f"#!/opt/inspectd/bin/python\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
         program.chmod(0o755)
@@ -197,6 +212,16 @@ def test_it_is_locked_in(facts: dict[str, Any]) -> None:
     assert facts["write_state"] == "written"
     assert "opt" not in facts["see_home"]
     assert facts["see_home"].count("denied") == 2
+
+
+def test_the_pages_are_served_by_a_user_who_can_write_nothing(facts: dict[str, Any]) -> None:
+    assert (facts["web_started"], facts["web_state"]) == ("", "active"), facts["journal"]
+    assert "<html" in facts["page"].lower()
+    user, group, lock = facts["web_user"].splitlines()
+    assert (user, group) == ("inspectd-web", "inspectd")
+    assert lock.isdecimal()
+    assert facts["web_write"].count("cannot touch") == 3
+    assert "denied" in facts["web_keys"]
 
 
 def test_a_hanging_service_is_killed_and_comes_back(facts: dict[str, Any]) -> None:
