@@ -1,8 +1,11 @@
 """The compositor: a generated defect on a real background, bit-identical outside its support.
 
-Inside, the signal is ``D(B) * exp(contrast)`` with the smoothed background D(B); the background's own fine texture
-comes back in the share that the defect leaves of it, and sensor noise of the calibrated camera fills what is then
-missing of the noise variance. ``out = where(support, synthetic, background)`` in the camera's own dtype.
+Inside, the signal is ``s = D(B) * exp(contrast)`` with the smoothed background D(B). The background's fine texture and
+noise ``B - D(B)`` come back in the share that the defect leaves of them, dimmed with the light where the defect is
+darker and scaled by the noise law ``sqrt(var(s) / var(D(B)))`` where it is brighter, so that they never carry more
+noise than the sensor gives at that level; fresh sensor noise fills what is then missing of ``var(s)``. The feather
+weighs the contrast and those shares, not two pictures: a blend of two noises would be quieter than either.
+``out = where(support, synthetic, background)`` in the camera's own dtype.
 """
 
 from __future__ import annotations
@@ -63,30 +66,33 @@ def compose(
     support = soft > 0
     original = background.astype(np.float32)
     fine = log_contrast.fine_texture(original, _FINE_SIGMA)
-    signal = log_contrast.apply(original - fine, contrast, bit_depth)
-    kept = np.float32(texture_kept)
-    missing = max(0.0, 1.0 - texture_kept**2 - noise_share)
+    smooth = original - fine
+    signal = log_contrast.apply(smooth, contrast * soft, bit_depth)
+    kept = 1.0 - soft * np.float32(1.0 - texture_kept)
     synthetic = np.empty_like(signal)
     for index, channel in enumerate(calibration.channels):
+        variance = noise.sigma_dn(channel.noise, signal[index]) ** 2
+        law = np.sqrt(variance / noise.sigma_dn(channel.noise, smooth[index]) ** 2)
+        share = kept * np.minimum(np.exp(contrast[index] * soft), law)
+        missing = np.clip(1.0 - (share / law) ** 2 - noise_share * soft**2, 0.0, 1.0)
         mean = np.clip(signal[index], 0, channel.noise.saturation_dn)
         fresh = noise.sample(channel.noise, mean, rng) - mean
-        synthetic[index] = signal[index] + kept * fine[index] + np.sqrt(missing) * fresh
-    blended = original + soft * (synthetic - original)
-    top = float(np.iinfo(background.dtype).max if bit_depth in {8, 16} else (1 << bit_depth) - 1)
-    rounded = np.rint(np.clip(blended, 0, top)).astype(background.dtype)
+        synthetic[index] = signal[index] + share * fine[index] + np.sqrt(missing) * fresh
+    top = float((1 << bit_depth) - 1)
+    rounded = np.rint(np.clip(synthetic, 0, top)).astype(background.dtype)
     pixels = np.where(support, rounded, background)
-    return _measured(background, pixels, blended, support, calibration, top)
+    return _measured(background, pixels, synthetic, support, calibration, top)
 
 
 def _measured(
-    background: Stack, pixels: Stack, blended: Maps, support: Mask, calibration: Calibration, top: float
+    background: Stack, pixels: Stack, synthetic: Maps, support: Mask, calibration: Calibration, top: float
 ) -> Composite:
     change = pixels.astype(np.float32) - background.astype(np.float32)
     sigma = np.stack(
         [noise.sigma_dn(c.noise, b) for c, b in zip(calibration.channels, background, strict=True)]
     ).astype(np.float32)
     mask = changed(change / sigma, support)
-    clipped: Mask = ((blended < 0) | (blended > top)).any(axis=0)  # type: ignore[assignment]
+    clipped: Mask = ((synthetic < -0.5) | (synthetic > top + 0.5)).any(axis=0)  # type: ignore[assignment]
     return Composite(
         pixels=pixels,
         mask=mask,
