@@ -89,35 +89,48 @@ def check_pixels(pixels: Pixels, recipe: Recipe, channel: Channel) -> None:
 
 
 class Sequence:
-    """Proof that a frame is new: block ids and device timestamps must both move on from frame to frame."""
+    """Proof that a frame is new: block ids and device timestamps must both move on from frame to frame.
+
+    A camera's own counter starts again whenever it starts grabbing, and on GigE it wraps after 65,535 frames. Frames
+    therefore carry a count that does neither, while it moves with the camera's: a frame lost in between leaves a gap.
+    """
 
     def __init__(self) -> None:
+        self._count = 0
         self._frame_id: int | None = None
         self._timestamp_ns = 0
 
-    def reset(self) -> None:
-        """Forget what came before; counters start again when a camera starts grabbing."""
+    def restart(self) -> None:
+        """Take note that the camera's counters begin anew."""
         self._frame_id = None
         self._timestamp_ns = 0
 
-    def admit(self, channel: str, frame_id: int, timestamp_ns: int) -> None:
-        """Take note of a frame, or refuse it as repeated or stale.
+    def admit(self, channel: str, frame_id: int, timestamp_ns: int) -> int:
+        """Return the frame's count, or refuse it as repeated or stale with `CameraError`.
 
+        :param frame_id: the camera's block id.
         :param timestamp_ns: the device's clock; 0 where it has none, then only the block id counts.
         """
-        if self._frame_id is not None and frame_id == self._frame_id:
+        if self._frame_id is None:
+            step = 1
+        elif frame_id == self._frame_id:
             raise CameraError(
                 f"channel {channel}: the camera delivered frame {frame_id} a second time; check its buffers",
                 fault=AcquisitionFault.REPEATED,
             )
-        older = self._frame_id is not None and frame_id < self._frame_id
-        if older or (timestamp_ns and timestamp_ns <= self._timestamp_ns):
-            raise CameraError(
-                f"channel {channel}: the camera delivered frame {frame_id}, which is older than the one before it; "
-                "check its buffers",
-                fault=AcquisitionFault.STALE,
-            )
+        else:
+            # With a newer time stamp, a lower id is a counter that wrapped.
+            older = timestamp_ns <= self._timestamp_ns if timestamp_ns else frame_id < self._frame_id
+            if older:
+                raise CameraError(
+                    f"channel {channel}: the camera delivered frame {frame_id}, older than frame {self._frame_id} "
+                    "before it; check its buffers",
+                    fault=AcquisitionFault.STALE,
+                )
+            step = max(1, frame_id - self._frame_id)
         self._frame_id, self._timestamp_ns = frame_id, timestamp_ns
+        self._count += step
+        return self._count
 
 
 def _size(shape: tuple[int, ...]) -> str:

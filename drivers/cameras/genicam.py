@@ -4,8 +4,8 @@ What the library leaves to its users, and is done here: an incomplete buffer and
 apart by its INCOMPLETE_BUFFER event); its time-outs read the wall clock (so it is asked in short slices under a
 monotonic deadline); it does not reconnect (so `recover` makes everything anew).
 
-A device without a software trigger runs free. A frame is then taken as that of a trigger only when a whole frame came
-between: the one that was being exposed when the light changed is thrown away.
+A camera without a software trigger is refused: its frames can't be told to be those of a light. Only the simulators of
+the GenICam group run free; there the frame after the next whole one is taken.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class GenicamCamera:
         self._opening_errors: tuple[type[Exception], ...] = (*self._errors, OSError)
         self._settings = settings
         self._clock = clock
-        self._recipe: Recipe | None = None
+        self._recipe: Recipe | None = None  # the last one asked for, also when the camera refused it
+        self._ready = False  # set up and acquiring
+        self._clean = False  # no frame of an earlier trigger can be under way
         self._sequence = Sequence()
         self._incomplete = 0
         self._harvester: Any = None
@@ -59,22 +61,29 @@ class GenicamCamera:
 
     def configure(self, recipe: Recipe) -> None:
         """See the contract."""
-        self._recipe = None
+        self._recipe = recipe
+        self._ready = False
+        if self._acquirer is None:
+            raise CameraError(f"camera {self.name} is not open; check its cable and power")
         try:
             self._acquirer.stop()
             self._set_up(recipe)
-            self._acquirer.start()
+            self._start()
         except self._errors as error:
             raise CameraError(f"camera {self.name} can't be set up: {_sentence(error)}; see the recipe") from error
-        self._sequence.reset()
-        self._recipe = recipe
+        self._ready = True
 
     def expose(self, channel: Channel) -> Frame:
         """See the contract."""
         recipe = self._recipe
-        if recipe is None:
-            raise CameraError("the camera is not configured; prepare a recipe first")
+        if recipe is None or not self._ready:
+            raise CameraError(f"camera {self.name} is not configured; prepare a recipe first")
+        clean, self._clean = self._clean, False
         try:
+            if not clean:
+                # The frame of a trigger that was given up may still come, and would pass for the next one's.
+                self._acquirer.stop()
+                self._start()
             exposure = self._set_value("ExposureTime", channel.exposure_us)
             gain = self._set_value("Gain", channel.gain_db)
             self._drain()
@@ -87,8 +96,9 @@ class GenicamCamera:
         except self._errors as error:
             raise CameraError(f"channel {channel.name}: camera {self.name} failed: {_sentence(error)}") from error
         check_pixels(pixels, recipe, channel)
-        self._sequence.admit(channel.name, frame_id, stamp)
-        return Frame(channel.name, pixels, recipe.bit_depth, exposure, gain, self.name, frame_id, stamp)
+        count = self._sequence.admit(channel.name, frame_id, stamp)
+        self._clean = True
+        return Frame(channel.name, pixels, recipe.bit_depth, exposure, gain, self.name, count, stamp)
 
     def recover(self) -> None:
         """See the contract."""
@@ -153,6 +163,10 @@ class GenicamCamera:
             raise CameraError(f"GenICam names no mono format of {recipe.bit_depth} bit; correct the recipe's bit_depth")
         self._write("PixelFormat", formats[0])
         self._triggered = bool(nodes.has_node("TriggerSoftware"))
+        if not self._triggered and not self.emulated:
+            raise CameraError(
+                f"camera {self.name} has no software trigger; without one no frame is known to be a part's"
+            )
         if self._triggered:
             for feature, text in (
                 ("TriggerSelector", "FrameStart"),
@@ -200,6 +214,11 @@ class GenicamCamera:
             "check its cable and trigger"
         )
 
+    def _start(self) -> None:
+        self._acquirer.start()
+        self._sequence.restart()
+        self._clean = True
+
     def _drain(self) -> None:
         """Throw away what was delivered before the trigger."""
         for _ in range(2 * _BUFFERS):
@@ -222,6 +241,7 @@ class GenicamCamera:
         return self._acquirer.remote_device.node_map
 
     def _release(self) -> None:
+        self._ready = False
         for step in ("stop", "destroy"):
             if self._acquirer is not None:
                 with contextlib.suppress(*self._errors):

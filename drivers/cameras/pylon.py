@@ -47,7 +47,9 @@ class PylonCamera:
         self._settings = settings
         self._scene = scene
         self._timeout_ms = max(1, int(settings.frame_timeout_s * 1e3))
-        self._recipe: Recipe | None = None
+        self._recipe: Recipe | None = None  # the last one asked for, also when the camera refused it
+        self._ready = False  # set up and grabbing
+        self._clean = False  # no frame of an earlier trigger can be under way
         self._sequence = Sequence()
         self._set: tuple[float, float] | None = None
         self._feed: FolderFeed | None = None
@@ -56,30 +58,37 @@ class PylonCamera:
 
     def configure(self, recipe: Recipe) -> None:
         """See the contract."""
-        self._recipe = None
+        self._recipe = recipe
+        self._ready = False
+        self._set = None
+        if self._camera is None:
+            raise CameraError(f"camera {self.name} is not open; check its cable and power")
         try:
             self._stop()
             self._set_up(recipe)
-            self._camera.StartGrabbing(self._pylon.GrabStrategy_OneByOne, self._pylon.GrabLoop_ProvidedByUser)
+            self._start()
         except self._pylon.GenericException as error:
-            self._stop()
+            self._stop_quietly()
             raise CameraError(f"camera {self.name} can't be set up: {_sentence(error)}; see the recipe") from error
         except CameraError:
-            self._stop()
+            self._stop_quietly()
             raise
-        self._sequence.reset()
-        self._set = None
-        self._recipe = recipe
+        self._ready = True
 
     def expose(self, channel: Channel) -> Frame:
         """See the contract."""
         recipe = self._recipe
-        if recipe is None:
-            raise CameraError("the camera is not configured; prepare a recipe first")
+        if recipe is None or not self._ready:
+            raise CameraError(f"camera {self.name} is not configured; prepare a recipe first")
         pylon, camera = self._pylon, self._camera
+        clean, self._clean = self._clean, False
         try:
             if camera.IsCameraDeviceRemoved():
                 raise CameraError(f"camera {self.name} is gone; check its cable and power")
+            if not clean:
+                # The frame of a trigger that was given up may still come, and would pass for the next one's.
+                self._stop()
+                self._start()
             exposure, gain = self._expose_as(channel)
             shown = self._show(recipe, channel)
             if not camera.WaitForFrameTriggerReady(self._timeout_ms, pylon.TimeoutHandling_Return):
@@ -88,16 +97,15 @@ class PylonCamera:
             result = camera.RetrieveResult(self._timeout_ms, pylon.TimeoutHandling_Return)
             frame = self._frame(result, recipe, channel, exposure, gain)
         except pylon.GenericException as error:
-            self._drain()
-            raise CameraError(f"channel {channel.name}: camera {self.name} failed: {_sentence(error)}") from error
-        except (CameraError, AcquisitionTimeout):
-            self._drain()
-            raise
+            raise CameraError(
+                f"channel {channel.name}: camera {self.name} failed: {_sentence(error)}; check cable and power"
+            ) from error
         if shown is not None and not np.array_equal(shown, frame.pixels):
             raise CameraError(
                 f"channel {channel.name}: the emulated camera delivered another picture than was put before it",
                 fault=AcquisitionFault.SWAPPED,
             )
+        self._clean = True
         return frame
 
     def recover(self) -> None:
@@ -221,7 +229,7 @@ class PylonCamera:
                 )
             pixels = result.GetArray()
             check_pixels(pixels, recipe, channel)
-            self._sequence.admit(channel.name, int(result.BlockID), int(result.TimeStamp))
+            count = self._sequence.admit(channel.name, int(result.BlockID), int(result.TimeStamp))
             return Frame(
                 channel.name,
                 pixels,
@@ -229,29 +237,31 @@ class PylonCamera:
                 exposure,
                 gain,
                 self.name,
-                int(result.BlockID),
+                count,
                 int(result.TimeStamp),
             )
 
-    def _drain(self) -> None:
-        """Throw away frames that came too late to be those of their trigger."""
-        with contextlib.suppress(self._pylon.GenericException):
-            while self._camera.IsGrabbing():
-                with self._camera.RetrieveResult(0, self._pylon.TimeoutHandling_Return) as late:
-                    if not late.IsValid():
-                        return
+    def _start(self) -> None:
+        self._camera.StartGrabbing(self._pylon.GrabStrategy_OneByOne, self._pylon.GrabLoop_ProvidedByUser)
+        self._sequence.restart()
+        self._clean = True
 
     def _stop(self) -> None:
-        if self._camera is not None and self._camera.IsGrabbing():
+        if self._camera.IsGrabbing():
             self._camera.StopGrabbing()
 
-    def _release(self) -> None:
-        if self._camera is None:
-            return
+    def _stop_quietly(self) -> None:
         with contextlib.suppress(self._pylon.GenericException):
             self._stop()
+
+    def _release(self) -> None:
+        self._ready = False
+        if self._camera is None:
+            return
+        self._stop_quietly()
         with contextlib.suppress(self._pylon.GenericException):
             self._camera.Close()
+        with contextlib.suppress(self._pylon.GenericException):
             self._camera.DestroyDevice()
         self._camera = None
 

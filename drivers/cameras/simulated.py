@@ -10,8 +10,6 @@ import time
 from collections import deque
 from enum import StrEnum
 
-import numpy as np
-
 from cell.errors import AcquisitionTimeout, CameraError
 from cell.frames import Frame, Pixels
 from cell.recipes import Channel, Recipe
@@ -51,14 +49,14 @@ class SimulatedCamera:
     def configure(self, recipe: Recipe) -> None:
         """See the contract."""
         self._grabbing = False
+        self._recipe = recipe
         self._require_there()
         if recipe.bit_depth != 8:
             raise CameraError(
                 f"the simulated camera has 8 bit, the recipe {recipe.recipe_id} wants {recipe.bit_depth}; "
                 "correct the recipe's bit_depth"
             )
-        self._recipe = recipe
-        self._sequence.reset()
+        self._sequence.restart()
         self._frame_id, self._last = 0, None
         self._grabbing = True
 
@@ -70,9 +68,9 @@ class SimulatedCamera:
         self._require_there()
         pixels, frame_id, stamp = self._deliver(channel, self.faults.popleft() if self.faults else None, recipe)
         check_pixels(pixels, recipe, channel)
-        self._sequence.admit(channel.name, frame_id, stamp)
+        count = self._sequence.admit(channel.name, frame_id, stamp)
         self._last = (pixels, frame_id, stamp)
-        return Frame(channel.name, pixels, 8, channel.exposure_us, channel.gain_db, self.name, frame_id, stamp)
+        return Frame(channel.name, pixels, 8, channel.exposure_us, channel.gain_db, self.name, count, stamp)
 
     def recover(self) -> None:
         """See the contract."""

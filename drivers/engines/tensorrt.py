@@ -190,14 +190,17 @@ class TensorRtEngine:
         self._addresses = {}
 
     def _deserialised(self, model_file: Path, shape: InputShape, folder: Path) -> Any:
-        path = folder / self._plan_name(model_file, shape)
-        for fresh in (False, True):
-            if fresh or not path.is_file():
-                _write(path, build_plan(self._trt, model_file, shape))
-            engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
-            if engine is not None:
-                return engine
-            # A plan that was cut short by a power failure is built once more.
+        try:
+            path = folder / self._plan_name(model_file, shape)
+            for fresh in (False, True):
+                if fresh or not path.is_file():
+                    _write(path, build_plan(self._trt, model_file, shape))
+                engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+                if engine is not None:
+                    return engine
+                # A plan that was cut short by a power failure is built once more.
+        except OSError as error:
+            raise EngineError(f"can't read or keep {error.filename}: {error.strerror}; check path and disk") from error
         raise EngineError(
             f"TensorRT does not load the engine it built from {model_file}: {self._log.last or 'no reason given'}; "
             "check the GPU driver"

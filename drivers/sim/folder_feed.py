@@ -1,8 +1,8 @@
 """How a picture gets in front of pylon's emulated camera: as the next file of a folder.
 
-The emulator reads one file a trigger, in name order, round and round, and reads ahead by nothing when the folder holds
-two files or more; a single file is read once and kept (measured, docs/notes/emulated-camera.md). So two files of the
-same content are exchanged before each trigger, and what comes back is compared with what was put there.
+The emulator reads one file a trigger, in name order, round and round, and reads nothing ahead; but a file that has the
+name of the one before is not read again (measured, docs/notes/emulated-camera.md). So the folder holds two names of one
+file, which is replaced before each trigger, and what comes back is compared with what was put there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cell.errors import CameraError
 from cell.frames import Pixels
 
 _NAMES = ("a.bmp", "b.bmp")
@@ -27,13 +28,20 @@ class FolderFeed:
         self._root = Path(tempfile.mkdtemp(prefix="inspectd-feed-", dir=shared if shared.is_dir() else None))
         self.folder = self._root / "pictures"
         self.folder.mkdir()
+        self._now = self._root / "now.bmp"
+        for name in _NAMES:
+            (self.folder / name).symlink_to(self._now)
 
     def put(self, pixels: Pixels) -> None:
-        """Let the emulator's next trigger see `pixels`, (H, W) uint8."""
-        image = Image.fromarray(np.ascontiguousarray(pixels))
-        for name in _NAMES:
-            image.save(self._root / name, format="BMP")
-            (self._root / name).replace(self.folder / name)
+        """Let the emulator's next trigger see `pixels`, (H, W) uint8. Raises `CameraError`."""
+        if pixels.dtype != np.uint8:
+            raise CameraError("pylon's emulator is fed 8-bit pictures only; set the recipe's bit_depth to 8")
+        next_file = self._root / "next.bmp"
+        try:
+            Image.fromarray(np.ascontiguousarray(pixels)).save(next_file, format="BMP")
+            next_file.replace(self._now)
+        except OSError as error:
+            raise CameraError(f"can't write the emulated picture {next_file}: {error.strerror}; free memory") from error
 
     def close(self) -> None:
         """Remove the folder."""
