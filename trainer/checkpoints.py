@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,11 +16,43 @@ from cell import digest
 from cell.defects import Sample
 from cell.imaging.preprocess import Preprocessing
 
-if TYPE_CHECKING:
-    from trainer.fit import FitConfig, _Run
+
+class Run(Protocol):
+    """What of a training run is saved: everything that the next update depends on."""
+
+    identity: str
+    done: int
+    running: float
+    losses: list[float]
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The weights that are trained."""
+
+    @property
+    def average(self) -> torch.nn.Module:
+        """The weights that are kept."""
+
+    @property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """The optimiser, with a state for every parameter of `network`."""
+
+    @property
+    def sampler(self) -> Stateful:
+        """Where the batches come from."""
 
 
-def identity(samples: Sequence[Sample], preprocessing: Preprocessing, classes: Sequence[str], config: FitConfig) -> str:
+class Stateful(Protocol):
+    """Something whose state is made of JSON types."""
+
+    def state(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+
+
+def identity(samples: Sequence[Sample], preprocessing: Preprocessing, classes: Sequence[str], settings: str) -> str:
     """Return a digest of all that shapes a run: a checkpoint of another run is never resumed."""
     pixels = [
         [
@@ -33,11 +64,10 @@ def identity(samples: Sequence[Sample], preprocessing: Preprocessing, classes: S
         ]
         for sample in samples
     ]
-    settings = repr(dataclasses.astuple(config))
     return digest.of_record([pixels, preprocessing.record_digest(), list(classes), settings])
 
 
-def save(path: Path, run: _Run) -> None:
+def save(path: Path, run: Run) -> None:
     """Write the run's state; the file is whole or absent. Raises `OSError` when the disk refuses."""
     tensors: dict[str, torch.Tensor] = {"rng": torch.get_rng_state()}
     for prefix, network in (("network", run.network), ("average", run.average)):
@@ -59,7 +89,7 @@ def save(path: Path, run: _Run) -> None:
     beside.replace(path)
 
 
-def restore(path: Path, run: _Run) -> bool:
+def restore(path: Path, run: Run) -> bool:
     """Put the run back to where the file left it; return False, changing nothing, when it is another run's file."""
     try:
         with safe_open(path, framework="pt") as file:

@@ -133,7 +133,7 @@ class _Run:
         self.done = 0
         self.running = math.nan
         self.losses: list[float] = []
-        self.identity = checkpoints.identity(samples, preprocessing, classes, config)
+        self.identity = checkpoints.identity(samples, preprocessing, classes, repr(config))
 
     def work(self, progress: ReportProgress, cancelled: Cancelled, checkpoint: Path | None, stage: str) -> None:
         if checkpoint is not None and checkpoint.exists():
