@@ -34,7 +34,5 @@ def load_recipe(folder: Path, recipe_id: str) -> Recipe:
         key = ".".join(str(part) for part in detail["loc"]) or "recipe"
         raise ConfigurationError(f"the recipe {file} is wrong: {key}: {detail['msg'].lower()}; correct it") from error
     if recipe.recipe_id != recipe_id:
-        raise ConfigurationError(
-            f"the recipe {file} is {recipe.recipe_id}; name the file after its recipe_id"
-        )
+        raise ConfigurationError(f"the recipe {file} is {recipe.recipe_id}; name the file after its recipe_id")
     return recipe
