@@ -29,9 +29,26 @@ def of_file(path: Path) -> str:
 def of_array(array: NDArray[Any]) -> str:
     """Return the SHA-256 over dtype, shape and C-ordered little-endian samples of `array`."""
     contiguous = np.ascontiguousarray(array)
-    little = contiguous.astype(contiguous.dtype.newbyteorder("<"), copy=False)
-    head = f"{little.dtype.str}{little.shape}".encode()
-    return hashlib.sha256(head + little.tobytes()).hexdigest()
+    growing = ArrayDigest(contiguous.dtype, contiguous.shape)
+    growing.add(contiguous)
+    return growing.hexdigest()
+
+
+class ArrayDigest:
+    """:func:`of_array` of an array whose first-axis slices come one after the other."""
+
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self._dtype = dtype.newbyteorder("<")
+        self._hash = hashlib.sha256(f"{self._dtype.str}{shape}".encode())
+
+    def add(self, array: NDArray[Any]) -> None:
+        """Take the next slice, or the whole array."""
+        little = np.ascontiguousarray(array).astype(self._dtype, copy=False)
+        self._hash.update(little.data)
+
+    def hexdigest(self) -> str:
+        """Return the digest of all that was added."""
+        return self._hash.hexdigest()
 
 
 def canonical_json(record: object) -> bytes:

@@ -71,6 +71,7 @@ class Acquirer:
             return self._failed(part, captured_at, fault_of(error), str(error))
         frames: list[Frame] = []
         channel = recipe.channels[0]
+        self._last_id = None
         try:
             with self._dark_afterwards():
                 for channel in recipe.channels:
@@ -140,7 +141,8 @@ class Acquirer:
             self._rig.light.off()
 
     def _doubt(self, frame: Frame, channel: Channel, recipe: Recipe) -> tuple[AcquisitionFault, str] | None:
-        # The driver has proved each frame new; here they are proved to fit each other and the recipe.
+        # The driver has proved each frame new; here they are proved to fit each other and the recipe. Ids are compared
+        # within a part only, because a driver may restart its camera's counter after a fault.
         if frame.channel != channel.name:
             return AcquisitionFault.SWAPPED, f"the camera gave a frame of {frame.channel} for {channel.name}"
         if frame.shape != (recipe.height, recipe.width) or frame.bit_depth != recipe.bit_depth:

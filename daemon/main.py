@@ -45,7 +45,7 @@ from daemon.reply import Answers
 from daemon.states import State
 from daemon.station import Station
 from daemon.swap import ModelLoader, ModelSlot
-from daemon.vocabulary import has_effect
+from daemon.vocabulary import begins_durably, has_effect
 from drivers.registry import Rig, load_engine, open_rig
 
 _LOG = logging.getLogger("inspectd")
@@ -111,6 +111,7 @@ class Daemon:
             keys=settings.wire.keys,
             ledger=self.store.requests,
             has_effect=has_effect,
+            begins_durably=begins_durably,
         )
 
     def _build_line(self) -> None:

@@ -256,6 +256,15 @@ def has_effect(command: str) -> bool:
     return spec is not None and spec.has_effect
 
 
+def begins_durably(command: str) -> bool:
+    """Tell whether a command's begin must outlive a power cut.
+
+    A trigger's need not: its frames may be taken again when it was never answered, and synchronising the disk twice
+    would double what storing costs the deadline. The end of the process it does outlive.
+    """
+    return command != "StartSingleJob"
+
+
 def parse(command: str, arguments: dict[str, Any]) -> Arguments:
     """Return a command's validated arguments. Raises `ProtocolError` naming the argument and what is wrong with it."""
     spec = COMMANDS.get(command)

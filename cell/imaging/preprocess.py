@@ -20,7 +20,7 @@ from pydantic import Field
 
 from cell.base import Record
 from cell.errors import DataError
-from cell.frames import Stack
+from cell.frames import Pixels, Stack
 from cell.recipes import Name, Recipe, Rect
 
 FloatMaps = NDArray[np.float32]
@@ -80,18 +80,29 @@ class Preprocessing(Record):
         :raises DataError: when shape or dtype don't fit.
         """
         self._check(stack)
-        window = _window(self.roi, stack.shape[1], stack.shape[2])
-        pixels = stack[:, window[0], window[1]]
-        height, width = pixels.shape[1:]
-        out = np.empty((pixels.shape[0], self._padded(height), self._padded(width)), np.float32)
-        table = _log_table(self.bit_depth, self.black_offset)
-        for index, channel in enumerate(pixels):
-            plane = out[index]
-            np.take(table, channel, out=plane[:height, :width], mode="clip")
-            _mirror_into_padding(plane, height, width)
-            self._normalise(plane, self._part(channel, plane.shape))
-        self._blank(out[:, :height, :width])
+        out = self.empty_input(stack.shape[1], stack.shape[2])
+        for channel, plane in zip(stack, out, strict=True):
+            self.apply_channel(channel, plane)
         return out
+
+    def empty_input(self, height: int, width: int) -> FloatMaps:
+        """Return the uninitialised network input (K, H', W') for frames of `height` x `width`. Raises `DataError`."""
+        rows, columns = _window(self.roi, height, width)
+        shape = (self._padded(rows.stop - rows.start), self._padded(columns.stop - columns.start))
+        return np.empty((len(self.channels), *shape), np.float32)
+
+    def apply_channel(self, channel: Pixels, plane: FloatMaps) -> None:
+        """Fill one plane (H', W') of the network input from one channel's raw pixels (H, W), as :meth:`apply` does.
+
+        Channels don't depend on each other: one can be prepared while the camera takes the next.
+        """
+        window = _window(self.roi, channel.shape[0], channel.shape[1])
+        pixels = channel[window]
+        height, width = pixels.shape
+        np.take(_log_table(self.bit_depth, self.black_offset), pixels, out=plane[:height, :width], mode="clip")
+        _mirror_into_padding(plane, height, width)
+        self._normalise(plane, self._part(pixels, plane.shape))
+        self._blank(plane[None, :height, :width])
 
     def crop_labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return a label map (H, W) as the network sees it: (H', W') uint8, ROI cut, exclusions 0, padding mirrored."""

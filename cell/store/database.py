@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import sqlalchemy as sa
 from alembic import command
@@ -29,6 +29,10 @@ from cell.store.files import disk_errors, sync_folder
 
 #: How long a writer waits for another process's transaction, seconds. Ours take milliseconds.
 BUSY_TIMEOUT_S = 15.0
+#: The line's log may grow to this many pages (80 MB) before a commit folds it in by itself.
+_LONGEST_LOG_PAGES = 20_000
+#: SQLite's own default, for the learning database.
+_LOG_PAGES = 1000
 #: Databases up to this size are checked page by page when they are opened (about 0.1 s for 32 MiB).
 _CHECKED_BYTES = 32 << 20
 _MIGRATIONS = Path(__file__).with_name("migrations")
@@ -46,15 +50,20 @@ class Database:
         self.path = path
         self._lock = threading.RLock()
         self._closed = False
+        # A commit that has to fold a line's log into the file makes a part wait; `checkpoint` does it beside.
+        self._log_pages = _LONGEST_LOG_PAGES if schema == "line" else _LOG_PAGES
         self._direct: sqlite3.Connection | None = None
-        self._writer = _engine(path, writes=True)
-        self._reader = _engine(path, writes=False)
+        self._relaxed: sqlite3.Connection | None = None
+        self._writer = _engine(self._connect, writes=True)
+        self._reader = _engine(self._connect, writes=False)
         try:
             with disk_errors(path), _migration_lock(path):
                 self._prepare(schema)
                 sync_folder(path.parent)
             with errors(path):
-                self._direct = _connect(path, writes=True)
+                self._direct = self._connect(writes=True)
+                self._relaxed = self._connect(writes=True)
+                self._relaxed.execute("PRAGMA synchronous=NORMAL")
         except BaseException:
             self.close()
             raise
@@ -70,14 +79,16 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write_direct(self) -> Iterator[sqlite3.Connection]:
+    def write_direct(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Do the same on the driver's own connection: what each part pays for, without SQLAlchemy's 0.1 ms a statement.
 
-        Raises as :meth:`write` does.
+        Without `durable` the commit outlives the process but, until the next durable one, not a power cut; it costs no
+        synchronisation. Raises as :meth:`write` does.
         """
         self._require_open()
         with self._lock, errors(self.path):
-            connection = self._direct
+            # Two connections, so that no error path can leave the durable one at the weaker level.
+            connection = self._direct if durable else self._relaxed
             if connection is None:
                 raise StoreError(f"{self.path} is closed; the process is shutting down")
             connection.execute("BEGIN IMMEDIATE")
@@ -96,14 +107,41 @@ class Database:
         with errors(self.path), self._reader.begin() as connection:
             yield connection
 
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the file as far as nobody reads from it; writers don't wait meanwhile.
+
+        Raises `StoreError`.
+        """
+        self._require_open()
+        with errors(self.path), contextlib.closing(self._connect(writes=True)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def close(self) -> None:
         """Close all connections; the last one folds the write-ahead log into the file."""
         self._closed = True
         with self._lock:
-            if self._direct is not None:
-                self._direct.close()
+            for connection in (self._direct, self._relaxed):
+                if connection is not None:
+                    connection.close()
             self._writer.dispose()
         self._reader.dispose()
+
+    def _connect(self, *, writes: bool) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        pragmas = (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "recursive_triggers=ON",
+            f"wal_autocheckpoint={self._log_pages}",
+        )
+        try:
+            for pragma in (*pragmas, *(() if writes else ("query_only=ON",))):
+                connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
 
     def _require_open(self) -> None:
         if self._closed:
@@ -157,22 +195,14 @@ def _translated(path: Path, error: BaseException | None) -> StoreError | GateErr
     return StoreError(f"the database {path} refused a statement: {' '.join(str(error).split())[:200]}")
 
 
-def _connect(path: Path, *, writes: bool) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    try:
-        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON")
-        for pragma in (*pragmas, *(() if writes else ("query_only=ON",))):
-            connection.execute(f"PRAGMA {pragma}")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
+class _Connect(Protocol):
+    def __call__(self, *, writes: bool) -> sqlite3.Connection: ...
 
 
-def _engine(path: Path, *, writes: bool) -> sa.Engine:
+def _engine(connect: _Connect, *, writes: bool) -> sa.Engine:
     engine = sa.create_engine(
         "sqlite+pysqlite://",
-        creator=lambda: _connect(path, writes=writes),
+        creator=lambda: connect(writes=writes),
         poolclass=sa.QueuePool,
         pool_size=1 if writes else 4,
         max_overflow=0 if writes else 12,

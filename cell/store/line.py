@@ -67,6 +67,10 @@ class LineStore:
         """Close the database; every later call raises `StoreError`."""
         self._database.close()
 
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into ``line.db``; call it every few seconds, from a thread that may wait."""
+        self._database.checkpoint()
+
     def next_job_id(self) -> str:
         """Return a job id that was never given before; costs a commit once in 1024 calls."""
         return f"j{self._jobs.next():08d}"

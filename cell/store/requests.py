@@ -44,14 +44,17 @@ class RequestLedger:
         self._database = database
         self._clock = clock
 
-    def begin(self, command: Command) -> Begun:
+    def begin(self, command: Command, *, durable: bool = True) -> Begun:
         """Record the command durably, before its effect.
+
+        Without `durable` a power cut (not the end of the process) may forget it until the next commit: for an effect
+        that may be repeated as long as nobody was answered, such as taking a part's frames.
 
         Raises `ProtocolError` when the id was used for another command or other arguments.
         """
         digest = command.record_digest()
         values = (command.request_id, digest, command.model_dump_json(), to_text(self._clock()))
-        with self._database.write_direct() as connection:
+        with self._database.write_direct(durable=durable) as connection:
             inserted = connection.execute(
                 "INSERT INTO requests (request_id, command_digest, command, begun_at) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (request_id) DO NOTHING",

@@ -107,6 +107,7 @@ class Server:
     :param handler: answers the commands, in the thread that calls :meth:`turn`.
     :param ledger: keeps the commands with an effect; without it nothing is kept.
     :param has_effect: tells from its name whether a command goes through the ledger.
+    :param begins_durably: tells whether its begin must outlive a power cut; see `RequestLedger.begin`.
     """
 
     def __init__(
@@ -118,11 +119,13 @@ class Server:
         keys: Path | None = None,
         ledger: RequestLedger | None = None,
         has_effect: Callable[[str], bool] = lambda _: True,
+        begins_durably: Callable[[str], bool] = lambda _: True,
         clock: Monotonic = monotonic,
     ) -> None:
         self._handler = handler
         self._ledger = ledger
         self._has_effect = has_effect
+        self._begins_durably = begins_durably
         self._clock = clock
         self._outbox: deque[tuple[Envelope | None, bytes, bytes]] = deque()
         self._open: dict[str, tuple[Command, list[Envelope]]] = {}
@@ -237,7 +240,8 @@ class Server:
         ledger = self._ledger if self._has_effect(command.command) else None
         if self._joined(command, envelope):
             return
-        known = _known(ledger, command) if ledger is not None else None
+        durably = self._begins_durably(command.command)
+        known = _known(ledger, command, durable=durably) if ledger is not None else None
         if known is not None:
             self._send(envelope, known)
             return
@@ -305,10 +309,10 @@ class Server:
             os.close(self._wake_fd)
 
 
-def _known(ledger: RequestLedger, command: Command) -> Reply | None:
+def _known(ledger: RequestLedger, command: Command, *, durable: bool) -> Reply | None:
     """Note a new command and return None, or return what to answer without a second effect."""
     try:
-        begun = ledger.begin(command)
+        begun = ledger.begin(command, durable=durable)
     except InspectdError as error:
         return refusal(command.request_id, error)
     if isinstance(begun, Seen):
