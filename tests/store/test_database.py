@@ -61,6 +61,26 @@ def test_a_transaction_stands_wholly_or_not_at_all(tmp_path: Path) -> None:
             pass
 
 
+def test_a_relaxed_commit_never_weakens_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    store = Database(tmp_path / "a.db", "line")
+    with raw(store.path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="was locked"), store.write_direct(durable=False):
+            pass
+    with store.write_direct(durable=False) as relaxed:
+        relaxed.execute("INSERT INTO counters VALUES ('a', 1)")
+        assert relaxed.execute("PRAGMA synchronous").fetchone() == (1,)
+    with store.write_direct() as direct:
+        assert direct.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert direct.execute("SELECT high FROM counters").fetchone() == (1,)
+    store.checkpoint()
+    assert store.path.with_name("a.db-wal").stat().st_size > 0
+    store.close()
+    with raw(store.path) as connection:
+        assert connection.execute("SELECT high FROM counters").fetchone() == (1,)
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:6000])
 
