@@ -62,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except _USAGE_ERROR as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(f"{error.format_message()}\n")  # type: ignore[attr-defined]
+            return EX_USAGE
         return _fail(f"{_sentence(error)}; see inspectctl --help", EX_USAGE)
     except typer.Abort:
         return _fail("stopped", 130)

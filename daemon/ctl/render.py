@@ -49,7 +49,11 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], empty: str) 
         shown.add_column(header, justify="right" if numeric else "left", no_wrap=True)
     for row in listed:
         shown.add_row(*(_cell(value) for value in row))
-    console().print(shown)
+    out = console()
+    with out.capture() as drawn:
+        out.print(shown)
+    # The table fills every row with spaces up to its width.
+    sys.stdout.write("".join(f"{row.rstrip()}\n" for row in drawn.get().splitlines()))
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> None:

@@ -110,12 +110,9 @@ def history(
     if session.as_json:
         render.as_json({"decisions": found})
         return
-    rows = [
-        (d.candidate_id, f"{d.verb}ed", d.reviewer, "person" if d.is_person else "script", render.when(d.decided_at))
-        + (d.reason,)
-        for d in records(_DECISIONS, found, "decisions")
-    ]
-    render.table(("CANDIDATE", "DECISION", "BY", "WHO", "AT", "REASON"), rows, "no decisions")
+    decisions: list[ReviewDecision] = records(_DECISIONS, found, "decisions")
+    rows = [(d.candidate_id, f"{d.verb}ed", _who(d), render.when(d.decided_at), d.reason) for d in decisions]
+    render.table(("CANDIDATE", "DECISION", "BY", "AT", "REASON"), rows, "no decisions")
 
 
 def _draw(session: Session, candidate: Candidate) -> None:
@@ -163,6 +160,10 @@ def _decide(context: typer.Context, candidate_id: str, verb: ReviewVerb, reason:
         render.as_json(result)
     else:
         render.line(f"{candidate_id}: {verb.value}ed by {who}")
+
+
+def _who(decision: ReviewDecision) -> str:
+    return decision.reviewer if decision.is_person else f"{decision.reviewer} [script]"
 
 
 def _file() -> Path:

@@ -38,7 +38,7 @@ def serve(config: Path | None, port: int | None = None) -> None:
     loaded = settings.load(config)
     check_host(loaded)
     app = create_app(loaded)
-    listener = _listen(loaded.web.host, loaded.web.port if port is None else port)
+    listener = listen(loaded.web.host, loaded.web.port if port is None else port)
     host = f"[{loaded.web.host}]" if ":" in loaded.web.host else loaded.web.host
     sys.stdout.write(f"inspectd-web: http://{host}:{listener.getsockname()[1]}/review\n")
     sys.stdout.flush()
@@ -57,7 +57,8 @@ def serve(config: Path | None, port: int | None = None) -> None:
     server.run(sockets=[listener])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises `ConfigurationError` when the address is taken or can't be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -17,10 +17,10 @@ from daemon.web.site import Answer, Site, action, page, parsed, query, text_of
 #: What a candidate may be rejected for, by digit. The last one asks for a text.
 REASONS = (
     "not visible",
-    "not this class of defect",
+    "not this class",
     "seam or edge shows",
-    "wrong place on the part",
-    "wrong size or strength",
+    "wrong place",
+    "wrong strength or size",
     "channels disagree",
     "texture or noise differs",
     "mask does not fit",
@@ -68,7 +68,7 @@ def neighbours(site: Site, request: Request) -> Answer:
         for seed in parsed(_SEEDS, result.get("seeds"), "seeds")
         if seed.defect_class == defect_class and seed.split is Split.LEARN
     ]
-    return {"seeds": [views.seed_view(site.gallery, seed, 256) for seed in seeds[:_NEIGHBOURS]]}
+    return {"seeds": [views.seed_view(site.gallery, seed) for seed in seeds[:_NEIGHBOURS]]}
 
 
 def displayed(site: Site, reviewer: str, body: Answer) -> Answer:

@@ -19,8 +19,8 @@ from cell.store import images
 from daemon.web import views
 from daemon.web.site import Answer, Site, action, page, parsed, query, text_of
 
-#: Longest side of the region that is drawn in, pixels.
-EDIT_PX = 768
+#: Longest side of a drawn mask, pixels: what a browser's canvas and a request hold.
+_LONGEST = 8192
 _SEEDS: TypeAdapter[list[Seed]] = TypeAdapter(list[Seed])
 
 
@@ -34,7 +34,7 @@ def listed(site: Site, request: Request) -> Answer:
     shown, broken = [], []
     for seed in found:
         try:
-            shown.append(views.seed_view(site.gallery, seed, EDIT_PX))
+            shown.append(views.seed_view(site.gallery, seed))
         except (DataError, NotFound) as error:
             broken.append({"seed_id": seed.seed_id, "message": str(error)})
     classes = [defect.name for defect in site.recipe(recipe_id).defect_classes]
@@ -86,7 +86,7 @@ def decode_mask(data: object) -> Mask:
     try:
         raw = base64.b64decode(str(data), validate=True)
         with Image.open(io.BytesIO(raw), formats=["PNG"]) as picture:
-            if max(picture.size) > 2 * EDIT_PX:
+            if max(picture.size) > _LONGEST:
                 raise DataError("the drawn mask is larger than the region that was shown; load the page again")
             mask: Mask = np.asarray(picture.convert("L")) > 127
     except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:

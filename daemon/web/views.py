@@ -14,6 +14,8 @@ from daemon.web.pixels import Gallery
 #: Crops about a defect: margin as a share of its longer side, and the shortest side in pixels.
 _NEAR = (0.6, 48)
 _WIDE = (2.0, 128)
+#: The region in which a seed's mask is corrected.
+_EDIT = (1.0, 192)
 
 
 def address(image: ImageRef, channel: int, low: int, high: int, box: Rect | None = None, longest: int = 0) -> str:
@@ -53,15 +55,14 @@ def candidate_view(gallery: Gallery, candidate: Candidate, background: ImageRef)
     }
 
 
-def seed_view(gallery: Gallery, seed: Seed, largest_crop: int) -> dict[str, Any]:
+def seed_view(gallery: Gallery, seed: Seed) -> dict[str, Any]:
     """Return what the pages show of a seed: the crop about it on every channel, its outline, and its whole part.
 
     Raises `DataError` and `NotFound` when its pictures can't be shown.
     """
     stack = gallery.stack(seed.image.path, seed.image.digest)
     height, width = stack.pixels.shape[1:]
-    crops = crops_of(seed.box, stack)
-    edit = pixels.around(seed.box, height, width, 1.0, min(largest_crop, max(height, width)))
+    crops = crops_of(seed.box, stack) | {"edit": pixels.around(seed.box, height, width, *_EDIT)}
     return {
         "seed_id": seed.seed_id,
         "part_id": seed.part_id,
@@ -74,11 +75,8 @@ def seed_view(gallery: Gallery, seed: Seed, largest_crop: int) -> dict[str, Any]
         "box": seed.box.model_dump(),
         "outline": pixels.outline(gallery.label(seed.mask)),
         **_facts(stack),
-        "crops": {name: box.model_dump() for name, box in (crops | {"edit": edit}).items()},
-        "channels": [
-            _channel(stack, index, crops | {"edit": edit}, seed.image, stack, None)
-            for index in range(len(stack.channels))
-        ],
+        "crops": {name: box.model_dump() for name, box in crops.items()},
+        "channels": [_channel(stack, index, crops, seed.image, stack, None) for index in range(len(stack.channels))],
     }
 
 

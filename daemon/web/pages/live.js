@@ -1,7 +1,7 @@
 // Live: the last part, what was said of it, and how it has been going.
 
 import { $, element, figures, get, notice, svg } from "./common.js";
-import { put } from "./pictures.js";
+import { put, sharpness } from "./pictures.js";
 
 const SIGNS = { OK: "✓", NG: "✕", FAULT: "!" };
 const EVERY_MS = 400;
@@ -71,6 +71,7 @@ async function frames(result, picture) {
   }));
   place.dataset.channels = tiles.length;
   place.replaceChildren(...tiles.map((tile) => tile.figure));
+  for (const { box } of tiles) sharpness(box, whole);
 }
 
 function regions(box, found, whole) {

@@ -29,24 +29,26 @@ async function fetchNext(after) {
   }
 }
 
+// What must be on the screen before a decision: every channel about the defect, and the whole part on the chosen one.
 function prepared(view) {
   const entry = { view, token: "", prior: null };
-  const first = view.channels.flatMap((channel) => {
-    const range = channel.ranges[state.mode];
-    return [range.near, range.whole];
-  });
+  const chosen = Math.min(state.channel, view.channels.length - 1);
+  const first = view.channels.map((channel) => channel.ranges[state.mode][ZOOMS[state.zoom]]);
+  first.push(view.channels[chosen].ranges[state.mode].whole);
   entry.ready = Promise.all(first.map(load));
   entry.ready.catch(() => {}); // reported when the candidate is shown
   return entry;
 }
 
-function loadRest(view) {
-  for (const channel of view.channels) {
-    for (const range of Object.values(channel.ranges)) {
-      const clean = range.background || {};
-      for (const address of [range.near, range.wide, range.whole, clean.near, clean.whole, clean.wide]) {
-        if (address) load(address).catch(() => {});
-      }
+// What one key may ask for next. It waits until the decision is possible and the next candidate is loaded.
+async function loadRest(entry) {
+  await Promise.allSettled([chain, state.ahead && state.ahead.then((next) => next && next.ready)]);
+  if (state.current !== entry) return;
+  for (const channel of entry.view.channels) {
+    const range = channel.ranges[state.mode];
+    for (const address of [range.whole, range.background.near, range.background.whole, range.wide]) {
+      await load(address).catch(() => {});
+      if (state.current !== entry) return;
     }
   }
 }
@@ -107,7 +109,7 @@ async function show(entry) {
   if (state.current !== entry) return;
   inOrder(() => register(entry));
   showNeighbours(entry.view.defect_class);
-  loadRest(entry.view);
+  loadRest(entry);
 }
 
 async function register(entry) {

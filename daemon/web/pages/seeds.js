@@ -75,12 +75,20 @@ async function redraw() {
   const region = seed.crops.edit;
   const range = seed.channels[state.channel].ranges.stretched;
   const box = $("canvas-box");
-  box.style.aspectRatio = `${region.width} / ${region.height}`;
+  fit(box, region);
   await put(box, range.edit, region, open() ? "" : seed.outline, { alt: "region about the defect" });
   box.classList.add("sharp");
   $("seed-facts").textContent = `${region.width} × ${region.height} px about it, ${seed.channels[state.channel].name}, ${range.low}–${range.high} DN shown black to white, ${seed.split === "held-out" ? "held out: measures models, is never learned from" : "learned from"}`;
   [...$("channels").children].forEach((button, at) => button.setAttribute("aria-pressed", at === state.channel));
   [...$("classes").children].forEach((button) => button.setAttribute("aria-checked", button.dataset.name === state.cls));
+}
+
+// The box has the region's own shape, so that the canvas, the picture and the pointer agree to the pixel.
+function fit(box, region) {
+  const room = box.parentElement;
+  const scale = Math.min(room.clientWidth / region.width, (room.clientHeight - 40) / region.height);
+  box.style.width = `${Math.floor(region.width * scale)}px`;
+  box.style.height = `${Math.floor(region.height * scale)}px`;
 }
 
 const open = () => state.shown === "proposed";
@@ -252,6 +260,7 @@ document.addEventListener("keydown", (event) => {
     KEYS[key]();
   }
 });
+window.addEventListener("resize", () => current() && fit($("canvas-box"), current().crops.edit));
 $("brush").addEventListener("click", () => tool(false));
 $("eraser").addEventListener("click", () => tool(true));
 $("unstroke").addEventListener("click", unstroke);
