@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+
+import numpy as np
 
 from cell.clock import Monotonic, WallClock, monotonic, utc_now
 from cell.errors import DataError, HardwareError
@@ -53,10 +55,11 @@ class Acquirer:
         self._retry_at = None
         self._attempt = 0
 
-    def take(self, part: Part) -> Acquired:
+    def take(self, part: Part, on_frame: Callable[[Frame], None] = lambda _: None) -> Acquired:
         """Return one frame for each channel of the part's recipe, or why there is none. Never raises for hardware.
 
-        The light is off on return.
+        `on_frame` is called with each frame that passed its checks, before the next exposure. The light is off on
+        return.
         """
         captured_at = self._wall_clock()
         recipe = part.recipe
@@ -81,6 +84,7 @@ class Acquirer:
                     if problem is not None:
                         return self._failed(part, captured_at, *problem, channel.name)
                     frames.append(frame)
+                    on_frame(frame)
         except HardwareError as error:
             fault = fault_of(error)
             if fault in {AcquisitionFault.CAMERA, AcquisitionFault.MISSING}:
@@ -145,8 +149,10 @@ class Acquirer:
         # within a part only, because a driver may restart its camera's counter after a fault.
         if frame.channel != channel.name:
             return AcquisitionFault.SWAPPED, f"the camera gave a frame of {frame.channel} for {channel.name}"
-        if frame.shape != (recipe.height, recipe.width) or frame.bit_depth != recipe.bit_depth:
-            got = f"{frame.shape[1]}x{frame.shape[0]} at {frame.bit_depth} bit"
+        dtype = np.uint8 if recipe.bit_depth <= 8 else np.uint16
+        fits = frame.shape == (recipe.height, recipe.width) and frame.pixels.dtype == dtype
+        if not fits or frame.bit_depth != recipe.bit_depth:
+            got = f"{frame.shape[1]}x{frame.shape[0]} {frame.pixels.dtype} at {frame.bit_depth} bit"
             return (
                 AcquisitionFault.WRONG_SIZE,
                 f"channel {channel.name} came as {got}; correct the recipe or the camera",

@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC
-from typing import Any, Protocol
+from typing import Any
 
 from cell.errors import StateError
-from cell.frames import FrameSet
 from cell.settings import Settings
 from cell.store.line import LineStore
 from cell.store.line_records import PartReport
-from cell.verdicts import Verdict
 from cell.wire.server import Request
 from daemon import vocabulary as v
 from daemon.deploy import Deployer
 from daemon.errands import Errands
+from daemon.harvest import Harvester
 from daemon.notices import EventLog
 from daemon.queries import Records, Status, version
 from daemon.recipes import Recipes
@@ -31,29 +30,7 @@ Result = dict[str, Any]
 Handler = Callable[[Request, Any], Result | None]
 
 #: Kinds of errands, a thread each.
-RECIPES, MODELS, HARVEST = "recipes", "models", "harvest"
-
-
-class Gatherer(Protocol):
-    """What the commands need of the harvester."""
-
-    def offer(self, frames: FrameSet, verdict: Verdict) -> None:
-        """Take in a judged part without waiting."""
-
-    def report(self, report: PartReport) -> None:
-        """Take in what another station found."""
-
-    def run_once(self, recipe_id: str) -> Result:
-        """Look through the archive."""
-
-    def start(self) -> None:
-        """Harvest while parts run."""
-
-    def stop(self) -> None:
-        """Stop doing so."""
-
-    def summary(self, recipe_id: str) -> Result:
-        """Tell what was taken, refused and why."""
+RECIPES, MODELS, HARVEST, QUERIES, HOUSEKEEPING = "recipes", "models", "harvest", "queries", "housekeeping"
 
 
 @dataclass(frozen=True)
@@ -68,7 +45,7 @@ class Rooms:
     deployer: Deployer
     records: Records
     status: Status
-    harvester: Gatherer
+    harvester: Harvester
     errands: Errands
 
 
@@ -104,31 +81,41 @@ class Dispatcher:
         }
 
     def _looking(self) -> dict[str, Handler]:
-        records = self._rooms.records
-        return {
-            "GetRecipeListFiltered": lambda _, a: records.recipes(a.MaxResults),
-            "GetResultById": lambda _, a: records.result(a.ResultId),
-            "GetResultListFiltered": lambda _, a: records.results(a),
-            "GetResultComponentsById": lambda _, a: records.components(a.ResultId),
-            "GetConfigurationList": lambda _, a: records.configurations(a.MaxResults),
-            "GetConfigurationById": lambda _, a: records.configuration(a.ConfigurationId),
-            "inspectd.ping": lambda _, __: {"version": version(), "cell_name": self._rooms.settings.cell_name},
-            "inspectd.status": self._status,
-            "inspectd.events": lambda _, a: records.events(a),
+        rooms, records = self._rooms, self._rooms.records
+        looking: dict[str, Callable[[Any], Result]] = {
+            "GetRecipeListFiltered": lambda a: records.recipes(a.MaxResults),
+            "GetResultById": lambda a: records.result(a.ResultId),
+            "GetResultListFiltered": records.results,
+            "GetResultComponentsById": lambda a: records.components(a.ResultId),
+            "GetConfigurationList": lambda a: records.configurations(a.MaxResults),
+            "GetConfigurationById": lambda a: records.configuration(a.ConfigurationId),
+            "inspectd.status": lambda _: rooms.status.report(),
+            "inspectd.events": records.events,
+            "inspectd.models": lambda a: {"models": rooms.deployer.listing(a.recipe_id)},
+            "inspectd.harvest.summary": lambda a: {"harvest": rooms.harvester.summary(self._recipe_id(a.recipe_id))},
         }
+        handlers: dict[str, Handler] = {name: self._aside(look) for name, look in looking.items()}
+        handlers["inspectd.ping"] = lambda _, __: {"version": version(), "cell_name": rooms.settings.cell_name}
+        return handlers
+
+    def _aside(self, look: Callable[[Any], Result]) -> Handler:
+        """Let a query be answered by the worker for queries: a thousand results must not hold up a trigger."""
+
+        def handler(request: Request, arguments: v.Arguments) -> None:
+            self._rooms.errands.defer(QUERIES, request, lambda: look(arguments))
+
+        return handler
 
     def _learning(self) -> dict[str, Handler]:
         harvester = self._rooms.harvester
         return {
             "inspectd.report_part": self._report_part,
             "inspectd.harvest.run": self._harvest_run,
-            "inspectd.harvest.start": lambda _, __: self._harvesting(harvester.start),
-            "inspectd.harvest.stop": lambda _, __: self._harvesting(harvester.stop),
-            "inspectd.harvest.summary": lambda _, a: {"harvest": harvester.summary(self._recipe_id(a.recipe_id))},
+            "inspectd.harvest.start": lambda _, __: self._harvesting(harvester.start, goes_on=True),
+            "inspectd.harvest.stop": lambda _, __: self._harvesting(harvester.stop, goes_on=False),
             "inspectd.deploy": self._deploy,
             "inspectd.promote": self._promote,
             "inspectd.rollback": self._roll_back,
-            "inspectd.models": lambda _, a: {"models": self._rooms.deployer.listing(a.recipe_id)},
         }
 
     def _select_mode(self, _: Request, __: v.Arguments) -> Result:
@@ -200,11 +187,6 @@ class Dispatcher:
         station.prepared = replace(prepared, configuration_id=arguments.ConfigurationId)
         return {"Error": 0, "ConfigurationId": arguments.ConfigurationId}
 
-    def _status(self, _: Request, __: v.Arguments) -> Result:
-        prepared = self._rooms.station.prepared
-        recipe_id = prepared.recipe.recipe_id if prepared is not None else ""
-        return self._rooms.status.report() | {"harvest": self._rooms.harvester.summary(recipe_id) if recipe_id else {}}
-
     def _report_part(self, _: Request, arguments: v.ReportArguments) -> Result:
         report = PartReport(
             part_id=arguments.part_id,
@@ -221,9 +203,9 @@ class Dispatcher:
         harvester = self._rooms.harvester
         self._rooms.errands.defer(HARVEST, request, lambda: {"harvest": harvester.run_once(recipe_id)})
 
-    def _harvesting(self, change: Callable[[], None]) -> Result:
+    def _harvesting(self, change: Callable[[], None], *, goes_on: bool) -> Result:
         change()
-        return {"harvest": {}}
+        return {"harvesting": goes_on}
 
     def _deploy(self, request: Request, arguments: v.DeployArguments) -> None:
         def work() -> Result:

@@ -7,24 +7,21 @@ between 0 and 1. NG when the highest class score reaches the threshold, OK below
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from cell import digest
 from cell.clock import Monotonic, monotonic
 from cell.errors import DataError, EngineError
-from cell.frames import FailedAcquisition, FrameSet, Stack
+from cell.frames import FailedAcquisition, FrameSet
 from cell.verdicts import Outcome, Region, Timings, Verdict
 from daemon import regions
 from daemon.acquire import Acquirer
+from daemon.intake import Intake, Prepared
 from daemon.parts import Part
 from daemon.swap import LoadedModel, ModelSlot
 from drivers.engines.base import Inference
-
-#: Below this many bytes a digest takes less time than handing it to another thread.
-_INLINE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,44 +39,48 @@ class Inspector:
         self._acquirer = acquirer
         self._slot = slot
         self._clock = clock
-        # The frames' digest is made beside the inference: both leave the interpreter free.
-        self._hasher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frames-digest")
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intake")
 
     def inspect(self, part: Part, acquired: Callable[[], None]) -> Inspection:
         """Return the verdict of a part. `acquired` is called when the part may move on."""
         model = self._slot.active  # one model for the whole part, whatever is promoted meanwhile
-        frames = self._acquirer.take(part)
+        preprocessing = model.manifest.preprocessing if model is not None else None
+        intake = Intake(part.recipe, preprocessing, self._worker)
+        frames = self._acquirer.take(part, intake.add)
         acquisition_s = self._clock() - part.received
         acquired()
         if isinstance(frames, FailedAcquisition):
             channels = f" ({', '.join(frames.channels)})" if frames.channels else ""
             return Inspection(self._fault(part, model, f"{frames.fault}{channels}: {frames.detail}"), None)
-        stack = frames.stack()
-        hashed = self._hash(stack)
-        if model is None:
-            reason = f"no model is deployed for recipe {part.recipe.recipe_id}: harvest, train and deploy one"
-            verdict = self._fault(part, None, reason)
-        else:
-            try:
-                verdict = self._judge(part, model, stack)
-            except (EngineError, DataError) as error:
-                verdict = self._fault(part, model, f"engine: {error}")
-        total_s = self._clock() - part.received
-        timings = verdict.timings.model_copy(
-            update={"acquisition_ms": acquisition_s * 1e3, "total_ms": total_s * 1e3},
+        frames_digest = ""
+        try:
+            prepared = intake.finish()
+            frames_digest = prepared.digest
+            verdict = self._judge(part, model, prepared)
+        except (EngineError, DataError) as error:
+            verdict = self._fault(part, model, f"engine: {error}")
+        timings = Timings(
+            acquisition_ms=acquisition_s * 1e3,
+            inference_ms=verdict.timings.inference_ms,
+            total_ms=(self._clock() - part.received) * 1e3,
         )
-        verdict = verdict.model_copy(update={"frames_digest": hashed.result(), "timings": timings})
-        return Inspection(verdict, frames)
+        return Inspection(verdict.model_copy(update={"frames_digest": frames_digest, "timings": timings}), frames)
 
     def close(self) -> None:
         """End the helper thread."""
-        self._hasher.shutdown()
+        self._worker.shutdown()
 
-    def _judge(self, part: Part, model: LoadedModel, stack: Stack) -> Verdict:
+    def _judge(self, part: Part, model: LoadedModel | None, prepared: Prepared) -> Verdict:
+        if model is None or prepared.tensor is None:
+            recipe_id = part.recipe.recipe_id
+            return self._fault(
+                part, None, f"no model is deployed for recipe {recipe_id}: harvest, train and deploy one"
+            )
         started = self._clock()
-        inference = model.engine.infer(model.manifest.preprocessing.apply(stack))
+        inference = model.engine.infer(prepared.tensor)
         scores = class_scores(inference, model)
-        maps = model.manifest.preprocessing.to_frame(inference.probability, *stack.shape[1:])
+        stack = prepared.stack
+        maps = model.manifest.preprocessing.to_frame(inference.probability, stack.shape[1], stack.shape[2])
         found = regions.find(maps, model.manifest.classes, stack, part.recipe, model.manifest.pixel_threshold)
         threshold = part.recipe.threshold if part.recipe.threshold is not None else model.manifest.threshold
         outcome, score, reasons = decide(scores, threshold, found)
@@ -109,13 +110,6 @@ class Inspector:
             total_s=self._clock() - part.received,
             model_digest=model.digest if model is not None else "",
         )
-
-    def _hash(self, stack: Stack) -> Future[str]:
-        if stack.nbytes > _INLINE_BYTES:
-            return self._hasher.submit(digest.of_array, stack)
-        done: Future[str] = Future()
-        done.set_result(digest.of_array(stack))
-        return done
 
 
 def class_scores(inference: Inference, model: LoadedModel) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """``inspectd``: the one place that builds the daemon's objects, runs the command loop, and takes all apart again.
 
 Threads and their owners: the main thread runs the command loop (sockets, deadlines, watchdog); ``line`` owns camera,
-light and the choice of model; ``frames-digest`` hashes beside the inference; ``archive`` writes pixels; ``recipes``,
-``models`` and ``harvest`` carry out the commands that take long; the harvester has its own.
+light and the choice of model; ``intake`` prepares each frame while the camera takes the next; ``archive`` writes
+pixels; ``recipes``, ``models``, ``harvest`` and ``queries`` carry out the commands that take long, ``housekeeping``
+what nobody asked for; the harvester has its own.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from cell.wire.server import Request, Result, Server
 from daemon import interrupted, recipes
 from daemon.acquire import Acquirer
 from daemon.archive import Archive
-from daemon.commands import HARVEST, MODELS, RECIPES, Dispatcher, Rooms
+from daemon.commands import HARVEST, HOUSEKEEPING, MODELS, QUERIES, RECIPES, Dispatcher, Rooms
 from daemon.deploy import Deployer
 from daemon.errands import Errands
 from daemon.harvest import Harvester
@@ -54,7 +55,7 @@ _LOG = logging.getLogger("inspectd")
 _INTERNAL = 70
 _STOP_LINE_S = 5.0
 _STOP_ARCHIVE_S = 10.0
-_CHECK_DISK_S = 10.0
+_CHECK_DISK_S = 5.0
 _KEEP_EVENTS = 1_000_000
 _KEEP_REQUESTS = timedelta(days=30)
 #: A thread that computes in Python gives the interpreter to a waiting one after this long, seconds.
@@ -143,9 +144,16 @@ class Daemon:
             self.station, self.store, self.learning, self.acquirer, self.slot, loader, self.conditions
         )
         self.status = Status(
-            self.settings, self.station, self.store, self.slot, self.acquirer, self.archive, self.conditions, monotonic
+            self.settings,
+            self.station,
+            self.store,
+            self.slot,
+            self.acquirer,
+            self.archive,
+            self.harvester,
+            self.conditions,
         )
-        self.errands = Errands((RECIPES, MODELS, HARVEST))
+        self.errands = Errands((RECIPES, MODELS, HARVEST, QUERIES, HOUSEKEEPING))
         return Rooms(
             settings=self.settings,
             store=self.store,
@@ -239,6 +247,7 @@ class Daemon:
             return
         self._disk_checked = now
         self.health.status(self.status.line())
+        self.errands.run(HOUSEKEEPING, self.store.checkpoint)
         try:
             self.state.require_free(self.settings.minimum_free_mb)
         except StoreError as error:

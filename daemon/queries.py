@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cell.calibration import Calibration
-from cell.clock import Monotonic
+from cell.clock import monotonic
 from cell.errors import NotFound
 from cell.settings import Settings
 from cell.store.learning import LearningStore
@@ -16,6 +16,7 @@ from cell.store.line import LineStore, VerdictFilter
 from cell.verdicts import Verdict
 from daemon.acquire import Acquirer
 from daemon.archive import Archive
+from daemon.harvest import Harvester
 from daemon.notices import Conditions
 from daemon.reply import result_of
 from daemon.station import Station
@@ -153,8 +154,8 @@ class Status:
         slot: ModelSlot,
         acquirer: Acquirer,
         archive: Archive,
+        harvester: Harvester,
         conditions: Conditions,
-        clock: Monotonic,
     ) -> None:
         self._settings = settings
         self._station = station
@@ -162,9 +163,9 @@ class Status:
         self._slot = slot
         self._acquirer = acquirer
         self._archive = archive
+        self._harvester = harvester
         self._conditions = conditions
-        self._clock = clock
-        self._started = clock()
+        self._started = monotonic()
 
     def report(self) -> Result:
         """Return the status; its keys stand in docs/commands.md."""
@@ -202,7 +203,8 @@ class Status:
                 "failed": self._archive.failed,
                 "free_mb": round(self._store.state.free_mb()),
             },
-            "uptime_s": round(self._clock() - self._started, 1),
+            "harvest": {"passed_over": self._harvester.passed_over},
+            "uptime_s": round(monotonic() - self._started, 1),
             "last_sequence": self._store.last_sequence(),
         }
 

@@ -228,8 +228,8 @@ COMMANDS: dict[str, Spec] = {
     "inspectd.harvest.run": Spec(
         HarvestArguments, True, "Look through the archive for backgrounds and seed proposals.", "harvest"
     ),
-    "inspectd.harvest.start": Spec(Arguments, True, "Harvest while parts run.", "harvest"),
-    "inspectd.harvest.stop": Spec(Arguments, True, "No longer harvest while parts run.", "harvest"),
+    "inspectd.harvest.start": Spec(Arguments, True, "Harvest while parts run.", "harvesting"),
+    "inspectd.harvest.stop": Spec(Arguments, True, "No longer harvest while parts run.", "harvesting"),
     "inspectd.harvest.summary": Spec(HarvestArguments, False, "What was taken, refused and why.", "harvest"),
     "inspectd.deploy": Spec(
         DeployArguments,

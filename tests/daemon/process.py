@@ -43,7 +43,7 @@ def write_config(folder: Path) -> Path:
     """Write settings and the recipe ``plate`` into `folder`; return the settings' file."""
     settings = settings_in(folder)
     settings.recipes_dir.mkdir(parents=True, exist_ok=True)
-    (settings.recipes_dir / "plate.json").write_text(recipe().model_dump_json())
+    (settings.recipes_dir / "plate.json").write_text(recipe(deadline_ms=700.0).model_dump_json())
     config = folder / "inspectd.toml"
     config.write_text(
         f'state_dir = "{settings.state_dir}"\nrecipes_dir = "{settings.recipes_dir}"\nminimum_free_mb = 0\n'

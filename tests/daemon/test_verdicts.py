@@ -136,7 +136,7 @@ def _short(frame: Frame) -> Frame:
         (AcquisitionTimeout("no frame within 2 s; check the trigger"), "missing"),
         (CameraError("the camera is gone"), "camera"),
         (LightError("the light does not answer"), "light"),
-        (_other(channel="dark"), "swapped"),
+        (_other(channel="bright"), "swapped"),
         (_other(frame_id=0), "stale"),
         (_other(bit_depth=12), "wrong-size"),
         (_short, "wrong-size"),
@@ -150,7 +150,7 @@ def test_what_the_camera_gets_wrong_is_fault_by_name_and_the_next_part_is_judged
         cell.ready()
         cell.client.call("inspectd.deploy", {"model": "m", "promote": True})
         assert cell.trigger("good-1")["outcome"] == "OK"
-        cell.camera.trouble = [trouble]
+        cell.camera.trouble = [None, trouble]  # at the second channel
         verdict = cell.trigger("good-2")
         assert verdict["outcome"] == "FAULT"
         assert verdict["reasons"][0].startswith(fault)
