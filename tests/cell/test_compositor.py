@@ -41,8 +41,8 @@ def background(bit_depth: int, seed: int = 0, side: int = SIDE) -> Stack:
     rng = np.random.default_rng(seed)
     means = np.stack([np.full((side, side), level) for level in LEVEL[bit_depth]])
     noisy = noise.sample(NOISE[bit_depth], means, rng)
-    pixels: Stack = np.clip(np.rint(noisy), 0, (1 << bit_depth) - 1).astype(np.uint8 if bit_depth == 8 else np.uint16)
-    return pixels
+    pixels = np.clip(np.rint(noisy), 0, (1 << bit_depth) - 1)
+    return pixels.astype(np.uint8) if bit_depth == 8 else pixels.astype(np.uint16)
 
 
 def disc(radius: float, side: int = SIDE) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_inside_the_noise_is_the_cameras(bit_depth: int, depth: float, kept: flo
     for region in (disc(20) >= 1, (disc(20) > 0.3) & (disc(20) < 0.7)):
         for index, level in enumerate(LEVEL[bit_depth]):
             # What the feather weighs is the contrast, so the expected level is known everywhere.
-            plain = contrast.apply(np.float32(level), np.float32(depth) * disc(20), bit_depth)
+            plain = contrast.apply(np.full((SIDE, SIDE), level, np.float32), np.float32(depth) * disc(20), bit_depth)
             expected = np.asarray(noise.sigma_dn(NOISE[bit_depth], plain))
             standard = ((result.pixels[index] - plain) / expected)[region]
             # A few hundred pixels: the standard error of a standard deviation is 1 / sqrt(2 n).

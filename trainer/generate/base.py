@@ -2,7 +2,8 @@
 
 ::
 
-    seeds, backgrounds, calibration -> Generator.fit -> Generator.draft(background, parameters) -> Draft
+    seeds -> Look (trainer.generate.looks) -> Arm.fit
+    background -> Shape (trainer.generate.plan) -> Arm.appearance -> Appearance -> compose -> Draft
 
 An arm (diffusion, procedural, copypaste) makes the *log contrast* of a defect in a window of the background; shape,
 placement and severity come from :mod:`trainer.generate.plan`, and :mod:`cell.imaging.compositor` puts the result on the
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,11 +86,13 @@ class Shape:
     """The support asked of one defect, in a window of the part.
 
     `soft` (h, w) float32 in [0, 1] is 1 inside and falls to 0 over the feather; `mask` is where it exceeds one half.
+    `source` (2, h, w) float32 tells for each pixel the row and column of the first seed's picture it was warped from.
     """
 
     top: int
     left: int
     soft: NDArray[np.float32]
+    source: NDArray[np.float32]
     orientation_deg: float
     seed_ids: tuple[str, ...]
     morphology: dict[str, float] = field(default_factory=dict)
@@ -118,21 +120,6 @@ class Appearance:
     contrast: LogContrast
     texture_kept: float
     noise_share: float
-
-
-class Arm(Protocol):
-    """One way of making a defect's appearance."""
-
-    name: str
-    base_digest: str  # of the weights that ship; empty without
-
-    def fit(self, defect_class: str, seeds: list[SeedSample], progress: ReportProgress, cancelled: Cancelled) -> str:
-        """Learn a class from its seeds; return the adapter's digest, empty when there is none."""
-
-    def appearance(
-        self, window: Stack, shape: Shape, severity: float, defect_class: str, rng: np.random.Generator
-    ) -> Appearance:
-        """Return what the defect looks like in `window` (K, h, w) DN; severity 1 is the median seed's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,8 +18,8 @@ from cell.imaging.compositor import Composite, compose
 from cell.jobs import Progress
 from cell.recipes import Recipe
 from trainer.generate import plan
+from trainer.generate.arm import Arm
 from trainer.generate.base import (
-    Arm,
     BackgroundSample,
     Cancelled,
     GenerateRequest,
@@ -30,7 +30,7 @@ from trainer.generate.base import (
 )
 from trainer.generate.copypaste import CopyPaste
 from trainer.generate.diffusion import Diffusion
-from trainer.generate.looks import part_mask
+from trainer.generate.looks import look_at
 from trainer.generate.procedural import Procedural
 
 VERSION = "1"
@@ -38,6 +38,8 @@ ARMS = ("diffusion", "procedural", "copypaste")
 #: Attempts for one candidate before the class is given up: almost every attempt succeeds.
 _ATTEMPTS = 25
 _LEAST_PIXELS = 4
+#: Least share of the planned outline that must be seen to have changed.
+_LEAST_SEEN = 0.2
 _MOST_CLIPPED = 0.5
 
 
@@ -82,14 +84,16 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
     if not backgrounds:
         raise DataError("there are no backgrounds to generate on; run harvest first")
     arm = _arm(request, scene, workdir, base)
-    adapters = {name: arm.fit(name, list(scene.seeds[name]), progress, cancelled) for name in classes}
+    looks = {name: [look_at(seed, scene) for seed in scene.seeds[name]] for name in classes}
+    adapters = {name: arm.fit(name, looks[name], progress, cancelled) for name in classes}
+    outlines = {name: [look.outline for look in looks[name]] for name in classes}
     total, done, started = request.per_class * len(classes), skip, time.monotonic()
     for index in range(skip, total):
         if cancelled():
             raise JobCancelled("generation was stopped; resume the job to go on")
         # Classes alternate, so that an interrupted job leaves a balanced set.
         defect_class, number = classes[index % len(classes)], index // len(classes)
-        yield _candidate(arm, scene, request, defect_class, number, adapters[defect_class])
+        yield _candidate(arm, scene, request, number, outlines[defect_class], adapters[defect_class])
         done += 1
         left = (time.monotonic() - started) / (done - skip) * (total - done)
         progress(Progress(stage=f"generate {request.arm}", done=done, total=total, seconds_left=left))
@@ -109,15 +113,15 @@ def _arm(request: GenerateRequest, scene: Scene, workdir: Path, base: Path | Non
     if request.arm == "procedural":
         return Procedural(scene)
     if request.arm == "copypaste":
-        return CopyPaste(scene)
+        return CopyPaste()
     raise DataError(f"there is no generator {request.arm!r}; choose one of {', '.join(ARMS)}")
 
 
 def _candidate(
-    arm: Arm, scene: Scene, request: GenerateRequest, defect_class: str, number: int, adapter_digest: str
+    arm: Arm, scene: Scene, request: GenerateRequest, number: int, outlines: list[plan.Outline], adapter_digest: str
 ) -> Draft:
+    defect_class = outlines[0].seed.defect_class
     entropy = [request.random_seed, scene.recipe.class_names.index(defect_class), number]
-    outlines = [plan.outline(seed, part_mask(seed, scene)) for seed in scene.seeds[defect_class]]
     refused: Counter[str] = Counter()
     for attempt in range(_ATTEMPTS):
         # Each attempt has its own stream, so that a refusal changes nothing else.
@@ -140,7 +144,7 @@ def _candidate(
             texture_kept=look.texture_kept,
             noise_share=look.noise_share,
         )
-        reason = _broken(made)
+        reason = _broken(made, shape)
         if reason:
             refused[reason] += 1
             continue
@@ -161,9 +165,9 @@ def _candidate(
     )
 
 
-def _broken(made: Composite) -> str:
+def _broken(made: Composite, shape: Shape) -> str:
     """Return why a result is provably useless, or an empty string."""
-    if made.mask.sum() < _LEAST_PIXELS:
+    if made.mask.sum() < max(_LEAST_PIXELS, _LEAST_SEEN * shape.mask.sum()):
         return "invisible"
     if made.clipped_share > _MOST_CLIPPED:
         return "clipped"

@@ -25,15 +25,14 @@ from trainer.generate.base import (
     LogContrast,
     ReportProgress,
     Scene,
-    SeedSample,
     Shape,
 )
-from trainer.generate.looks import distance_of
+from trainer.generate.looks import Look, distance_of
 from trainer.generate.procedural import Procedural, texture_share
 
 
 class Diffusion:
-    """See the module and `Arm`. Adapters are kept in `folder` and loaded again when the seeds are the same."""
+    """See the module and `trainer.generate.arm`; adapters are kept in `folder` and found again by their facts."""
 
     name = "diffusion"
 
@@ -46,12 +45,14 @@ class Diffusion:
         self._render = Procedural(scene)
         self._adapted: dict[str, nn.Module] = {}
 
-    def fit(self, defect_class: str, seeds: list[SeedSample], progress: ReportProgress, cancelled: Cancelled) -> str:
+    def fit(self, defect_class: str, looks: list[Look], progress: ReportProgress, cancelled: Cancelled) -> str:
         """Fit the class's adapter, or load the one that these seeds gave before."""
-        self._render.fit(defect_class, seeds, progress, cancelled)
+        self._render.fit(defect_class, looks, progress, cancelled)
         facts = {
             "base": self.base_digest,
-            "seeds": sorted((s.seed_id, digest.of_array(s.stack), digest.of_array(s.mask)) for s in seeds),
+            "seeds": sorted(
+                (s.seed_id, digest.of_array(s.stack), digest.of_array(s.mask)) for s in (x.seed for x in looks)
+            ),
             "steps": self._request.fit_steps,
             "random_seed": self._request.random_seed,
         }
@@ -59,7 +60,7 @@ class Diffusion:
         if path.exists():
             self._adapted[defect_class] = adapter.load(self._base, path, self.base_digest)
             return digest.of_file(path)
-        lessons = [adapter.lesson(look) for look in self._render.looks(defect_class)]
+        lessons = [adapter.lesson(look) for look in looks]
         self._adapted[defect_class] = adapter.fit(
             self._base,
             lessons,

@@ -1,7 +1,8 @@
 """What the seeds of a class look like: their log contrast, and its mean course from the edge to the middle.
 
-The course (contrast against depth below the outline) is what the procedural arm renders and what the diffusion arm is
-told; what the course leaves over is texture, of which spread and grain are kept.
+People mark defects generously, so the outline is first drawn in to what stands out. The course (contrast against depth
+below the outline) is what the procedural arm renders and what the diffusion arm is told; what the course leaves over is
+texture, of which the spectrum is kept.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, signal
 
 from cell.defects import Mask
 from cell.imaging import contrast
 from cell.imaging.contrast import Maps
 from trainer.generate.base import Scene, SeedSample, Shape
-from trainer.generate.plan import Outline, outline, signed_distance
+from trainer.generate.plan import Outline, outline_of, signed_distance
 
 _BINS = 6
 _MARGIN = 12
@@ -24,22 +25,29 @@ _MARGIN = 12
 _FINE = 2.0
 
 
+#: Outlines wider than this (radius, pixels) are taken as marked: their margin is small against them.
+_GENEROUS_RADIUS = 14.0
+#: A pixel stands out above this share of the defect's strongest contrast and this many spreads of its surroundings.
+_STANDS_OUT, _STANDS_OUT_SPREADS = 0.35, 2.0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
     """One seed, ready to be learned from. Window arrays have the seed's bounding box with a margin.
 
-    `contrast` (K, h, w) log contrast against the estimated background; `distance` (h, w) pixels; `course` (K, _BINS)
-    mean contrast at relative depths 0..1; `spread` (K,) and `grain` describe the rest; `fine_ratio` is fine texture
-    inside over outside, `background` (K, h, w) the texture of the estimated background.
+    `contrast` (K, h, w) log contrast against the estimated background, `corner` its row and column in the picture;
+    `distance` (h, w) pixels to the drawn-in outline; `course` (K, _BINS) mean contrast at relative depths 0..1;
+    `texton` (K, a, b) what the course leaves over, scaled so that white noise convolved with it has that texture;
+    `fine_ratio` is fine texture inside over outside, `background` (K, h, w) the texture of the estimated background.
     """
 
     outline: Outline
     contrast: Maps
+    corner: tuple[int, int]
     background: Maps
     distance: NDArray[np.float32]
     course: NDArray[np.float32]
-    spread: NDArray[np.float32]
-    grain: float
+    texton: Maps
     fine_ratio: float
 
     @property
@@ -52,23 +60,47 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
     """Measure one seed."""
     part = part_mask(seed, scene)
     window = _window(seed.mask)
-    mask = seed.mask[window]
+    marked = seed.mask[window]
     known = part[window]
     stack = seed.stack[:, window[0], window[1]]
-    background = contrast.local_background(stack, mask, known)
+    background = contrast.local_background(stack, marked, known)
     log = contrast.of(stack, background, scene.recipe.bit_depth) * known
+    mask = drawn_in(log, marked, known)
     distance = signed_distance(mask)
     course = _course(log, distance)
+    whole = np.zeros_like(seed.mask)
+    whole[window] = mask
     return Look(
-        outline=outline(seed, part),
+        outline=outline_of(seed, whole, part),
         contrast=log,
-        background=np.where(mask, 0, log).astype(np.float32),
+        corner=(window[0].start, window[1].start),
+        background=np.where(marked, 0, log).astype(np.float32),
         distance=distance,
         course=course,
-        spread=_spread(log - render(course, distance), mask, known),
-        grain=_grain(log - render(course, distance), mask),
-        fine_ratio=_fine_ratio(log, mask, known),
+        texton=_texton(log - render(course, distance), mask, known & ~marked),
+        fine_ratio=_fine_ratio(log, mask, known & ~marked),
     )
+
+
+def drawn_in(log: Maps, marked: Mask, known: Mask) -> Mask:
+    """Return the part of a generously marked outline that stands out of its surroundings, (h, w) bool.
+
+    Wide outlines, and those in which next to nothing stands out, are returned as they are.
+    """
+    if ndimage.distance_transform_edt(marked).max() > _GENEROUS_RADIUS:
+        return marked
+    smooth = ndimage.gaussian_filter(log, (0, 0.7, 0.7), mode="nearest")
+    strength = np.sqrt((smooth**2).mean(axis=0))
+    around = known & ~ndimage.binary_dilation(marked, iterations=2)
+    floor = _STANDS_OUT_SPREADS * float(strength[around].std()) if around.sum() >= 12 else 0.0
+    level = max(_STANDS_OUT * float(np.quantile(strength[marked], 0.98)), floor)
+    seen = ndimage.binary_closing(np.pad((strength > level) & marked, 2), iterations=2)[2:-2, 2:-2]
+    seen = ndimage.binary_fill_holes(seen) & marked
+    labels, count = ndimage.label(seen, structure=np.ones((3, 3)))
+    sizes = np.bincount(labels.ravel(), minlength=2)
+    sizes[0] = 0
+    kept: Mask = np.isin(labels, np.flatnonzero(sizes >= max(3, 0.05 * sizes.max())))
+    return kept if count and kept.sum() >= max(4, 0.05 * marked.sum()) else marked
 
 
 def part_mask(seed: SeedSample, scene: Scene) -> Mask:
@@ -94,11 +126,15 @@ def distance_of(shape: Shape) -> NDArray[np.float32]:
     return signed_distance(np.pad(shape.mask, 1))[1:-1, 1:-1] if shape.mask.any() else -np.ones_like(shape.soft)
 
 
-def grainy(shape: tuple[int, ...], grain: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return a random field of unit spread whose neighbours hang together over `grain` pixels."""
-    field = ndimage.gaussian_filter(rng.standard_normal(shape).astype(np.float32), grain, mode="reflect")
-    unit: NDArray[np.float32] = field / max(float(field.std()), 1e-6)
-    return unit
+def random_phase(texton: Maps, shape: tuple[int, int], rng: np.random.Generator) -> Maps:
+    """Return texture (K, h, w) with the texton's spectrum and none of its phases; channels keep their correlation.
+
+    Asymptotic discrete spot noise (Galerne, Gousseau and Morel, IEEE TIP 20, 2011).
+    """
+    grown = (shape[0] + texton.shape[1] - 1, shape[1] + texton.shape[2] - 1)
+    white = rng.standard_normal(grown).astype(np.float32)
+    drawn: Maps = np.stack([signal.fftconvolve(white, channel, mode="valid") for channel in texton]).astype(np.float32)
+    return drawn
 
 
 def _window(mask: Mask) -> tuple[slice, slice]:
@@ -123,29 +159,28 @@ def _course(log: Maps, distance: NDArray[np.float32]) -> NDArray[np.float32]:
     return course.astype(np.float32)
 
 
-def _spread(rest: Maps, mask: Mask, known: Mask) -> NDArray[np.float32]:
-    """Return the defect's own texture per channel, (K,): what is left inside beyond the surface's texture around it."""
-    outer = known & ~ndimage.binary_dilation(mask, iterations=4)
-    surface = rest[:, outer].var(axis=1) if outer.sum() >= 12 else np.zeros(len(rest), np.float32)
-    spread: NDArray[np.float32] = np.sqrt(np.maximum(rest[:, mask].var(axis=1) - surface, 0)).astype(np.float32)
-    return spread
+def _texton(rest: Maps, mask: Mask, around: Mask) -> Maps:
+    """Return the defect's own texture, (K, a, b), of unit energy times the spread it adds to the surface's.
+
+    What is coarser than half the outline's radius is structure, not texture, and would come back as blotches.
+    """
+    coarse = max(2.0, 0.5 * float(ndimage.distance_transform_edt(mask).max()))
+    weight = ndimage.gaussian_filter(mask.astype(np.float32), coarse, mode="constant") + 1e-6
+    inside = rest - ndimage.gaussian_filter(rest * mask, (0, coarse, coarse), mode="constant") / weight
+    surface = (rest - ndimage.gaussian_filter(rest, (0, coarse, coarse)))[:, around]
+    base = surface.var(axis=1) if around.sum() >= 12 else np.zeros(len(rest), np.float32)
+    spread = np.sqrt(np.maximum(inside[:, mask].var(axis=1) - base, 0))
+    rows, columns = np.nonzero(mask)
+    cut = (inside * mask)[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    energy = np.sqrt((cut**2).sum(axis=(1, 2), keepdims=True))
+    texton: Maps = (cut / np.maximum(energy, 1e-9) * spread[:, None, None]).astype(np.float32)
+    return texton
 
 
-def _grain(rest: Maps, mask: Mask) -> float:
-    """Return the Gaussian sigma whose smoothing gives white noise the neighbour correlation of `rest` inside `mask`."""
-    pair = mask[:, 1:] & mask[:, :-1]
-    if pair.sum() < 20:
-        return 1.0
-    one, two = rest[:, :, 1:][:, pair].ravel(), rest[:, :, :-1][:, pair].ravel()
-    correlation = float(np.corrcoef(one, two)[0, 1]) if one.std() > 0 and two.std() > 0 else 0.0
-    # White noise smoothed by sigma has the neighbour correlation exp(-1 / (4 sigma^2)).
-    return float(np.clip(np.sqrt(-1.0 / (4.0 * np.log(np.clip(correlation, 1e-3, 0.999)))), 0.2, 12.0))
-
-
-def _fine_ratio(log: Maps, mask: Mask, known: Mask) -> float:
+def _fine_ratio(log: Maps, mask: Mask, around: Mask) -> float:
     fine = contrast.fine_texture(log, _FINE)
     inner = ndimage.binary_erosion(mask, iterations=2)
-    outer = known & ~ndimage.binary_dilation(mask, iterations=4)
+    outer = around & ~ndimage.binary_dilation(mask, iterations=4)
     if inner.sum() < 12 or outer.sum() < 12:
         return 1.0
     return float(np.clip(fine[:, inner].std() / max(float(fine[:, outer].std()), 1e-6), 0.0, 3.0))

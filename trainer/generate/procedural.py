@@ -1,6 +1,6 @@
-"""Procedural: a rendered course from edge to middle, with texture of the seeds' spread and grain.
+"""Procedural: a rendered course from edge to middle, and random-phase texture of the seeds' spectrum over it.
 
-It knows the seeds only by a dozen numbers each, so it can't copy one; what it can't do is invent structure.
+It keeps no phase of a seed, so it can't copy one; what it can't do is invent structure.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from cell.frames import Stack
 from cell.imaging import contrast
 from cell.imaging.contrast import Maps
-from trainer.generate.base import Appearance, Cancelled, ReportProgress, Scene, SeedSample, Shape
-from trainer.generate.looks import Look, distance_of, grainy, look_at, render
+from trainer.generate.base import Appearance, Cancelled, ReportProgress, Scene, Shape
+from trainer.generate.looks import Look, distance_of, random_phase, render
 
 
 class Procedural:
-    """See the module and `Arm`."""
+    """See the module and `trainer.generate.arm`."""
 
     name = "procedural"
     base_digest = ""
@@ -25,15 +25,11 @@ class Procedural:
         self._scene = scene
         self._looks: dict[str, list[Look]] = {}
 
-    def fit(self, defect_class: str, seeds: list[SeedSample], progress: ReportProgress, cancelled: Cancelled) -> str:
-        """Measure the seeds."""
-        del progress, cancelled  # a matter of milliseconds
-        self._looks[defect_class] = [look_at(seed, self._scene) for seed in seeds]
+    def fit(self, defect_class: str, looks: list[Look], progress: ReportProgress, cancelled: Cancelled) -> str:
+        """Keep the measured seeds."""
+        del progress, cancelled  # nothing takes time here
+        self._looks[defect_class] = looks
         return ""
-
-    def looks(self, defect_class: str) -> list[Look]:
-        """Return what was measured of a class."""
-        return self._looks[defect_class]
 
     def appearance(
         self, window: Stack, shape: Shape, severity: float, defect_class: str, rng: np.random.Generator
@@ -42,9 +38,7 @@ class Procedural:
         look = self.pick(defect_class, shape)
         distance = distance_of(shape)
         smooth = self.smooth(defect_class, shape, distance, rng)
-        field = np.stack([grainy(distance.shape, look.grain, rng)] * len(smooth))
-        own = np.stack([grainy(distance.shape, look.grain, rng) for _ in smooth])
-        rough = (np.sqrt(0.7) * field + np.sqrt(0.3) * own) * look.spread[:, None, None]
+        rough = random_phase(look.texton, (distance.shape[0], distance.shape[1]), rng)
         log = (severity * (smooth + rough * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
         return Appearance(log, *texture_share(self._scene, window, log, distance, look))
 
