@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -32,6 +33,9 @@ from drivers.sim.plate import recipe_for_plate
 from trainer.export import export_onnx
 from trainer.fit import FitConfig, FittedModel
 from trainer.network import DetectorNetwork
+
+# pylon offers its emulated camera when this is set before it is first asked; the daemon's process inherits it.
+os.environ["PYLON_CAMEMU"] = "1"
 
 Camera = Literal["pylon", "simulated"]
 EngineKind = Literal["shipped", "null"]
