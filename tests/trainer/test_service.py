@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,18 @@ from tests.trainer.service_support import (
     until,
     write_config,
 )
+from trainer.process import child_command
 from trainer.service import TrainerService
 
 
 class Cell:
     """A running trainer service and a client of it."""
 
-    def __init__(self, folder: Path, script: str) -> None:
+    def __init__(self, folder: Path, command: Callable[[str], Sequence[str]]) -> None:
         self.folder = folder
         self.config = write_config(folder)
         self.store = open_store(folder)
-        self.service = TrainerService(settings.load(self.config), self.config, command=child(script))
+        self.service = TrainerService(settings.load(self.config), self.config, command=command)
         self.thread = threading.Thread(target=self.service.run, name="service under test")
         self.thread.start()
         self.client = Client(self.service.server.commands, timeout_s=20)
@@ -69,7 +70,7 @@ def cell(tmp_path: Path) -> Iterator[Callable[..., Cell]]:
     cells: list[Cell] = []
 
     def make(script: str = "say(kind='finished', result={'made': 1})") -> Cell:
-        cells.append(Cell(tmp_path, script))
+        cells.append(Cell(tmp_path, child(script)))
         return cells[-1]
 
     yield make
@@ -391,3 +392,30 @@ def test_systemd_hears_that_the_service_is_up_and_turning(tmp_path: Path) -> Non
             assert notify.recv(256) == b"WATCHDOG=1"
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
+
+
+def test_the_whole_way_from_seeds_to_a_model(tmp_path: Path) -> None:
+    c = Cell(tmp_path, child_command)
+    try:
+        add_backgrounds(c.store, 4, 1)
+        add_seeds(c.store, 3, 1)
+
+        def done(job_id: str) -> dict[str, Any]:
+            until(
+                lambda: c.ask("inspectd.job", job_id=job_id)["job"]["state"] not in {"queued", "running"}, seconds=120
+            )
+            answer = c.ask("inspectd.job", job_id=job_id)
+            assert answer["job"]["state"] == "done", answer["job"]["error"] + answer["log"]
+            result: dict[str, Any] = answer["job"]["result"]
+            return result
+
+        done(c.ask("inspectd.calibrate", recipe_id="disc")["job_id"])
+        asked: dict[str, Any] = {"recipe_id": "disc", "per_class": 1, "arm": "procedural", "severity": [0.9, 1.1]}
+        assert done(c.ask("inspectd.generate", **asked)["job_id"])["candidates"] == 2
+        while (following := c.ask("inspectd.review.next", recipe_id="disc", reviewer="Ada"))["candidate"]:
+            review(c, following["candidate"]["candidate_id"], "accept")
+        result = done(c.ask("inspectd.train", recipe_id="disc", synthetic_ratio=1.0, updates=1)["job_id"])
+        models = c.ask("inspectd.models", recipe_id="disc")["models"]
+        assert [model["onnx_digest"] for model in models] == [result["onnx_digest"]]
+    finally:
+        c.close()
