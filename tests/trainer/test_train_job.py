@@ -192,7 +192,7 @@ def test_golden_images_are_real_frames_with_the_scores_of_the_exported_model(
             assert digest.of_array(stack.pixels) == golden.image_digest
             assert golden.image_digest in real
             tensor = manifest.preprocessing.apply(stack.pixels)
-            engine = engine or load_engine(EngineSettings(), folder / manifest.onnx_file, tensor.shape)  # type: ignore[arg-type]
+            engine = engine or load_engine(EngineSettings(), folder / manifest.onnx_file, tensor.shape)
             assert np.allclose(engine.infer(tensor).score, golden.scores, atol=1e-6)
     finally:
         if engine is not None:
