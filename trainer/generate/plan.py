@@ -20,6 +20,8 @@ from cell.errors import DataError
 from trainer.generate.base import BackgroundSample, GenerateRequest, SeedSample, Shape
 
 _MARGIN, _WIDEST_MARGIN = 6, 24
+#: Pixels around the outline that painting and compositor look at.
+_CONTEXT = 10
 _FEATHER = 2.5  # pixels from full to none
 _LEAST_INSIDE = 0.7
 _TRIES = 40
@@ -316,11 +318,15 @@ def _cut(variant: _Variant, corner: tuple[int, int], allowed: Mask, *, uniform: 
     soft = np.clip(variant.distance[y0:y1, x0:x1] / _FEATHER + 0.5, 0.0, 1.0).astype(np.float32) * inside
     if (soft > 0.5).sum() < max(4, _LEAST_INSIDE * variant.area):
         return None
+    # Every pixel of the window costs painting: keep what the outline needs around it and no more.
+    (r0, r1), (c0, c1) = _spans(soft > 0)
+    r0, c0 = max(0, r0 - _CONTEXT), max(0, c0 - _CONTEXT)
+    near = slice(r0, r1 + 1 + _CONTEXT), slice(c0, c1 + 1 + _CONTEXT)
     return Shape(
-        top=top + y0,
-        left=left + x0,
-        soft=soft,
-        source=variant.source[:, y0:y1, x0:x1],
+        top=top + y0 + r0,
+        left=left + x0 + c0,
+        soft=soft[near],
+        source=variant.source[:, y0:y1, x0:x1][:, near[0], near[1]],
         orientation_deg=variant.orientation_deg,
         seed_ids=tuple(dict.fromkeys(one.seed.seed_id for one in variant.seeds)),
         morphology=variant.morphology | {"uniform": float(uniform)},
