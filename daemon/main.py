@@ -197,6 +197,7 @@ class Daemon:
             self.turn()
             if not self.line.alive:
                 _LOG.critical("the line thread ended by an error; the daemon stops so that it is started anew")
+                self.station.give_up("the daemon failed while the part was under way; see its journal")
                 return _INTERNAL
         return 0
 
@@ -254,8 +255,11 @@ class Daemon:
             self.conditions.raise_("disk-low", str(error))
         else:
             self.conditions.resolve("disk-low")
-        for name in self.health.stuck:
-            self.conditions.raise_(f"stuck-{name}", f"the {name} thread does not move; a camera or engine call hangs")
+        if self.health.stuck:
+            names = " and ".join(self.health.stuck)
+            self.conditions.raise_("stuck", f"the thread {names} does not move; a camera or engine call hangs")
+        else:
+            self.conditions.resolve("stuck")
 
     def _stop_line(self) -> None:
         if not self.line.stop(_STOP_LINE_S):

@@ -70,6 +70,7 @@ class Recipes:
         digest = model.digest if model is not None else ""
         log = self._conditions.log
         log.keep((RecipePrepared(at=log.now(), recipe_id=recipe_id, model_digest=digest),))
+        self._conditions.resolve("resume")
         write_bytes(self._resume_file, json.dumps({"recipe_id": recipe_id}).encode())
         return prepared, digest
 

@@ -117,6 +117,11 @@ class Station:
                 self._give_fault(part, f"deadline: no verdict within {limit}; the camera or the engine is late")
                 self.counts["deadline"] += 1
 
+    def give_up(self, reason: str) -> None:
+        """Give FAULT to every part under way: there is nobody left to judge them."""
+        for part in self._under_way():
+            self._give_fault(part, reason)
+
     def next_deadline_in_s(self) -> float | None:
         """Seconds until :meth:`expire` is due; None while no part is under way."""
         expires = [part.expires for part in self._under_way()]

@@ -178,7 +178,7 @@ COMMANDS: dict[str, Spec] = {
     "SelectModeAutomatic": Spec(Arguments, True, "Preoperational to Operational/Initialized.", "Error, State"),
     "Halt": Spec(CauseArguments, True, "Stop everything and switch the light off.", "Error, State"),
     "Reset": Spec(CauseArguments, True, "To Preoperational, from any state.", "Error, State"),
-    "ConfirmAll": Spec(ConfirmArguments, True, "Confirm all conditions.", "Confirmed"),
+    "ConfirmAll": Spec(ConfirmArguments, True, "Confirm all conditions.", "Error, Confirmed"),
     "PrepareRecipe": Spec(
         RecipeArguments,
         True,

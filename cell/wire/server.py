@@ -185,7 +185,7 @@ class Server:
         if self._closed:
             return
         self._flush()
-        self._release(linger_ms=200)
+        self._release(linger_ms=1000)
 
     def _bound(self, kind: int, address: str, keys: Path | None) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)

@@ -88,6 +88,8 @@ class StringCamera:
             trouble.wait(30)
         elif self.part_id.startswith("hang"):
             threading.Event().wait(60)
+        elif self.part_id.startswith("crash"):
+            raise RuntimeError("nobody foresaw this")
         elif isinstance(trouble, Exception):
             raise trouble
         assert self.lit == channel.lights, "an exposure under the wrong light"
