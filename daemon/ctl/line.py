@@ -119,7 +119,7 @@ def _moved(session: Session, command: str, arguments: Result) -> None:
 
 def _facts(found: Result, trainer: Result) -> list[tuple[str, object]]:
     recipe, counts, latency, archive = found["recipe"], found["counts"], found["latency_ms"], found["archive"]
-    paced = f"median {latency['p50']} ms, 99 % below {latency['p99']} ms, most {latency['max']} ms"
+    paced = "median {p50} ms, 99 % below {p99} ms, most {max} ms".format(**latency) if latency["parts"] else ""
     kept = f"{archive['written']} written, {archive['waiting']} waiting, {archive['dropped']} dropped"
     return [
         ("state", found["state"]["name"]),
@@ -128,7 +128,7 @@ def _facts(found: Result, trainer: Result) -> list[tuple[str, object]]:
         ("beside", _model(found["standby"])),
         ("previous", _model(found["previous"])),
         ("parts", f"OK {counts['OK']}  NG {counts['NG']}  FAULT {counts['FAULT']}"),
-        ("latency", paced if latency.get("parts") else ""),
+        ("latency", paced),
         ("archive", f"{kept}, {archive['free_mb']} MB free"),
         ("trainer", _trainer(trainer)),
         ("up", str(timedelta(seconds=round(found["uptime_s"])))),

@@ -139,7 +139,7 @@ def _refill(session: Session) -> Any:
 
 def _tell(event: Event) -> None:
     number = f"{event.sequence:>7}" if event.sequence else " " * 7
-    render.line(f"{number}  {render.when(event.at)}  {event.event:<22} {_words(event)}")
+    render.line(f"{number}  {render.when(event.at)}  {event.event:<22} {_words(event)}".rstrip())
 
 
 def _words(event: Event) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -53,6 +54,10 @@ def serve(config: Path | None, port: int | None = None) -> None:
             timeout_graceful_shutdown=3,
         )
     )
+    # uvicorn stops in good order at these signals and then raises them again, for handlers set before: being told to
+    # stop is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     sdnotify.SystemdNotifier().notify("READY=1")
     server.run(sockets=[listener])
 

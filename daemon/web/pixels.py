@@ -31,6 +31,7 @@ from cell.store.layout import StateDir
 WHOLE_PX = 1280
 _CACHE_BYTES = 256 << 20
 _PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*\.(?:tif|png)")
+_LONGEST_PATH = 250
 _SAMPLES = 250_000
 
 
@@ -81,7 +82,7 @@ class Gallery:
         return render(self.stack(path, expected), view)
 
     def _locate(self, path: str, suffix: str) -> Path:
-        if not _PATH.fullmatch(path) or not path.endswith(suffix):
+        if len(path) > _LONGEST_PATH or not _PATH.fullmatch(path) or not path.endswith(suffix):
             raise NotFound(f"there is no picture {path[:80]!r} in the store; open it from its page")
         root = self._state.root.resolve()
         found = (root / path).resolve()

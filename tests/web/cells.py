@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from cell.store.learning import LearningStore
 from daemon.web.app import create_app
 from daemon.web.main import listen
 from tests.web import product
+from trainer.process import child_command
 from trainer.service import TrainerService
 
 
@@ -26,7 +27,7 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
     recipes.mkdir(exist_ok=True)
     (recipes / "cover.json").write_text(product.RECIPE.model_dump_json())
     names = ("commands", "events", "trainer_commands", "trainer_events")
-    wire = WireSettings(**{name: f"ipc://{folder}/{name[-12:]}" for name in names})
+    wire = WireSettings.model_validate({name: f"ipc://{folder}/{name[-12:]}" for name in names})
     values: dict[str, Any] = {"state_dir": folder / "state", "recipes_dir": recipes, "minimum_free_mb": 0, "wire": wire}
     settings = Settings(**(values | changes))
     lines = [f'state_dir = "{settings.state_dir}"', f'recipes_dir = "{recipes}"', "minimum_free_mb = 0", "[wire]"]
@@ -42,9 +43,9 @@ def filled(settings: Settings, candidates: int, proposals: int = 3) -> None:
 
 
 @contextmanager
-def trainer(settings: Settings) -> Iterator[TrainerService]:
-    """Run the real trainer service until the block ends."""
-    service = TrainerService(settings)
+def trainer(settings: Settings, command: Callable[[str], Sequence[str]] = child_command) -> Iterator[TrainerService]:
+    """Run the real trainer service until the block ends; `command` puts another child in its jobs' place."""
+    service = TrainerService(settings, command=command)
     thread = threading.Thread(target=service.run, name="test-trainer")
     thread.start()
     try:
