@@ -31,6 +31,7 @@ def model(tmp_path: Path) -> ModelMaker:
         generator = np.random.default_rng(7)
         weights = {
             "w1": generator.normal(0, 0.3, (8, channels, 3, 3)).astype(np.float32),
+            "axes": np.array([2, 3], np.int64),
             "w2": (gain * generator.normal(0, 1, (classes, 8, 1, 1))).astype(np.float32),
         }
         nodes = [
@@ -48,8 +49,7 @@ def model(tmp_path: Path) -> ModelMaker:
                 helper.make_tensor_value_info("probability", TensorProto.FLOAT, [1, classes, height, width]),
                 helper.make_tensor_value_info("score", TensorProto.FLOAT, [1, classes]),
             ],
-            [*(numpy_helper.from_array(v, k) for k, v in weights.items())]
-            + [numpy_helper.from_array(np.array([2, 3], np.int64), "axes")],
+            [numpy_helper.from_array(values, key) for key, values in weights.items()],
         )
         path = tmp_path / "model.onnx"
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)

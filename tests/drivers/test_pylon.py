@@ -15,8 +15,8 @@ from drivers.cameras.base import fault_of
 from drivers.cameras.pylon import PylonCamera
 from drivers.sim.plate import recipe_for_plate
 
-# pylon counts its time-outs with POSIX timers that send SIGALRM to the process and handles it itself; a test runner that
-# takes the signal for its own would call every time-out of the camera one of the test.
+# pylon counts its time-outs with POSIX timers that send SIGALRM to the process and handles it itself; a test runner
+# that takes the signal for its own would call every time-out of the camera one of the test.
 pytestmark = pytest.mark.timeout(60, method="thread")
 
 
@@ -94,15 +94,21 @@ def test_a_frame_that_comes_after_its_timeout_never_passes_for_the_next_one(
 ) -> None:
     before = camera.expose(recipe.channels[0])
     camera._timeout_ms = 1  # the emulator needs 10: the frame comes, too late
-    with pytest.raises(AcquisitionTimeout) as caught:
-        for _ in range(20):
+    given_up = 0
+    for _ in range(20):
+        try:
             camera.expose(recipe.channels[0])
-    assert fault_of(caught.value) is AcquisitionFault.MISSING
-    camera._timeout_ms = 1000
-    for channel in recipe.channels:
-        frame = camera.expose(channel)
-        assert np.array_equal(frame.pixels, scene.shown)
-        assert frame.frame_id > before.frame_id
+        except AcquisitionTimeout as error:
+            if fault_of(error) is not AcquisitionFault.MISSING or "no frame" not in str(error):
+                continue  # the camera took no trigger in that time: no frame is under way
+            given_up += 1
+            camera._timeout_ms = 1000
+            for channel in recipe.channels:
+                frame = camera.expose(channel)
+                assert np.array_equal(frame.pixels, scene.shown)
+                assert frame.frame_id > before.frame_id
+            camera._timeout_ms = 1
+    assert given_up >= 3
 
 
 def test_a_frame_of_another_size_is_named(camera: PylonCamera, scene: Pictures, recipe: Recipe) -> None:
