@@ -1,4 +1,4 @@
-"""The units under a real systemd: a machine of this system's /usr boots in a container and runs the trainer.
+"""The units under a real systemd: a machine of this system's /usr boots in a container and runs the cell.
 
 Slow: boots systemd and waits for a watchdog. Needs root and systemd-nspawn (`apt-get install systemd-container`).
 """
@@ -30,6 +30,8 @@ pytestmark = [
 #: What runs inside once the machine is up. It writes one JSON object of facts to /facts.json and switches off.
 CHECK = r"""
 import json, os, pwd, signal, subprocess, time, urllib.request
+from cell.errors import InspectdError
+from cell.wire.client import Client
 
 def shell(command):
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
@@ -52,6 +54,19 @@ def as_service(unit, command):
     return shell(f"nsenter --target {pid} --mount {drop} sh -c '{command}'")
 
 facts = {}
+line = "inspectd"
+facts["line_started"] = shell(f"systemctl start {line}")
+facts["line_state"] = show(line, "ActiveState")
+try:
+    with Client("ipc:///run/inspectd/commands", timeout_s=30) as client:
+        client.call("SelectModeAutomatic")
+        client.call("PrepareRecipe", {"RecipeId": "plate"})
+        facts["verdict"] = client.call("StartSingleJob", {"PartId": "good-000001"})
+except InspectdError as error:
+    facts["verdict"] = str(error)
+pid = int(show(line, "MainPID"))
+facts["line_nice"] = os.getpriority(os.PRIO_PROCESS, pid)
+
 trainer = "inspectd-trainer"
 facts["started"] = shell(f"systemctl start {trainer}")
 facts["state"] = show(trainer, "ActiveState")
@@ -87,7 +102,7 @@ with open("/etc/inspectd/inspectd.toml", "a") as settings:
 shell(f"systemctl restart {trainer}")
 time.sleep(7)
 facts["wrong_setting"] = [show(trainer, "ActiveState"), show(trainer, "ExecMainStatus"), show(trainer, "NRestarts")]
-facts["journal"] = shell("journalctl --no-pager -o cat -u inspectd-trainer -u inspectd-web -n 60")
+facts["journal"] = shell("journalctl --no-pager -o cat -u inspectd -u inspectd-trainer -u inspectd-web -n 80")
 with open("/facts.json", "w") as stream:
     json.dump(facts, stream)
 shell("systemctl exit --force --force")
@@ -105,6 +120,12 @@ TimeoutStartSec=240
 
 SETTINGS = """
 minimum_free_mb = 1
+[camera]
+driver = "pylon"
+[light]
+lines = ["az000", "az090", "az180", "az270"]
+[emulated]
+product = "plate-4"
 """
 
 
@@ -136,11 +157,12 @@ def build(root: Path) -> None:
             shutil.copy(file, target)
     # Watchdog and restart as they are, but sooner: nobody waits a minute in a test. The running interpreter looks for
     # its own library where it was built, which the sandbox hides.
-    for unit in ("inspectd-trainer.service", "inspectd-web.service", "look.service"):
+    for unit in ("inspectd.service", "inspectd-trainer.service", "inspectd-web.service", "look.service"):
         drop_in = root / f"etc/systemd/system/{unit}.d/here.conf"
         drop_in.parent.mkdir()
         soon = "WatchdogSec=4\nRestartSec=1\n" if unit == "inspectd-trainer.service" else ""
-        drop_in.write_text(f"[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib\n{soon}")
+        # pylon shows its emulated camera only when it is asked to.
+        drop_in.write_text(f"[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib PYLON_CAMEMU=1\n{soon}")
     (root / "etc/systemd/system/look.service").write_text(CHECK_UNIT)
     (root / "check.py").write_text(CHECK)
     # An environment where the units look for it: the running one's libraries under /opt, where the sandbox sees them.
@@ -149,7 +171,8 @@ def build(root: Path) -> None:
     (programs / "python").symlink_to(f"/opt/python/bin/{Path(sys.executable).resolve().name}")
     (root / "opt/inspectd/pyvenv.cfg").write_text("home = /opt/python/bin\ninclude-system-site-packages = false\n")
     (root / f"opt/inspectd/lib/{Path(sysconfig.get_path('purelib')).parent.name}/site-packages").mkdir(parents=True)
-    for name, module in (("inspectd-trainer", "trainer.main"), ("inspectd-web", "daemon.web.main")):
+    modules = {"inspectd": "daemon.main", "inspectd-trainer": "trainer.main", "inspectd-web": "daemon.web.main"}
+    for name, module in modules.items():
         program = programs / name
         program.write_text(f"#!/opt/inspectd/bin/python\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
         program.chmod(0o755)
@@ -174,6 +197,8 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     build(root)
     (root / "etc/inspectd").mkdir(mode=0o755)
     (root / "etc/inspectd/inspectd.toml").write_text(SETTINGS)
+    (root / "etc/inspectd/recipes").mkdir()
+    shutil.copy(ROOT / "config/recipes/plate.json", root / "etc/inspectd/recipes")
     command = [
         "systemd-nspawn",
         "--quiet",
@@ -192,6 +217,18 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert (root / "facts.json").exists(), done.stdout[-2000:] + done.stderr[-2000:]
     found: dict[str, Any] = json.loads((root / "facts.json").read_text())
     return found
+
+
+def test_the_daemon_comes_up_and_answers_a_trigger_from_pylon_s_camera(facts: dict[str, Any]) -> None:
+    assert (facts["line_started"], facts["line_state"]) == ("", "active"), facts["journal"]
+    answer = facts["verdict"]
+    assert isinstance(answer, dict), (answer, facts["journal"])
+    content = answer["Result"]["ResultContent"]
+    # No model is deployed, so the part was photographed and can't be known: FAULT, and never OK.
+    assert content["outcome"] == "FAULT"
+    assert "model" in content["reasons"][0]
+    assert content["frames_digest"], content
+    assert facts["line_nice"] == -10
 
 
 def test_the_trainer_comes_up_and_says_so(facts: dict[str, Any]) -> None:
