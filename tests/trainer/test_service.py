@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from cell import settings
-from cell.defects import Draft, GeneratorParameters, Provenance, Split
+from cell.defects import Draft, GeneratorParameters, Provenance, ReviewVerb, Split
 from cell.errors import InspectdError, StoreInUse
 from cell.events import JobChanged
 from cell.jobs import JobState
@@ -419,3 +420,38 @@ def test_the_whole_way_from_seeds_to_a_model(tmp_path: Path) -> None:
         assert [model["onnx_digest"] for model in models] == [result["onnx_digest"]]
     finally:
         c.close()
+
+
+@pytest.mark.slow
+def test_a_service_killed_in_the_middle_takes_its_job_along_and_shows_it_afterwards(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    store = open_store(tmp_path)
+    address = settings.load(config).wire.trainer_commands
+    try:
+        add_backgrounds(store, 4, 1)
+        add_seeds(store, 3, 1)
+        for candidate in add_candidates(store, 1):
+            token = store.gate.displayed(candidate, "Ada")
+            store.gate.decide(candidate, ReviewVerb.ACCEPT, reviewer="Ada", is_person=True, token=token)
+        with start(config) as process, Client(address, timeout_s=60) as client:
+            assert process.stderr is not None
+            process.stderr.readline()
+            asked = {"recipe_id": "disc", "synthetic_ratio": 1.0, "classes": ["pit"], "updates": 100_000}
+            job_id = client.call("inspectd.train", asked)["job_id"]
+            until(lambda: store.jobs.get(job_id).progress is not None, seconds=60)
+            job = psutil.Process(process.pid).children()[0]
+            assert job.nice() == 19
+            process.kill()
+        until(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE)
+        with start(config) as process, Client(address, timeout_s=60) as client:
+            assert process.stderr is not None
+            process.stderr.readline()
+            assert client.call("inspectd.job", {"job_id": job_id})["job"]["state"] == "interrupted"
+            client.call("inspectd.job.resume", {"job_id": job_id})
+            until(lambda: client.call("inspectd.trainer.status")["running"] is not None)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        assert store.jobs.get(job_id).state is JobState.INTERRUPTED
+        assert store.models() == ()
+    finally:
+        store.close()
