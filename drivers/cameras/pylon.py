@@ -83,8 +83,6 @@ class PylonCamera:
         pylon, camera = self._pylon, self._camera
         clean, self._clean = self._clean, False
         try:
-            if camera.IsCameraDeviceRemoved():
-                raise CameraError(f"camera {self.name} is gone; check its cable and power")
             if not clean:
                 # The frame of a trigger that was given up may still come, and would pass for the next one's.
                 self._stop()
@@ -94,6 +92,9 @@ class PylonCamera:
             if not camera.WaitForFrameTriggerReady(self._timeout_ms, pylon.TimeoutHandling_Return):
                 raise AcquisitionTimeout(f"channel {channel.name}: camera {self.name} takes no trigger; power-cycle it")
             camera.TriggerSoftware.Execute()
+            # Asked while the sensor is exposed, because the answer takes a millisecond.
+            if camera.IsCameraDeviceRemoved():
+                raise CameraError(f"camera {self.name} is gone; check its cable and power")
             result = camera.RetrieveResult(self._timeout_ms, pylon.TimeoutHandling_Return)
             frame = self._frame(result, recipe, channel, exposure, gain)
         except pylon.GenericException as error:
