@@ -125,8 +125,8 @@ def test_nothing_can_be_decided_before_its_display_is_registered(cell: tuple[Set
     page.keyboard.press("1")
     with LearningStore(StateDir(settings.state_dir)) as store:
         assert store.gate.decisions() == ()
-    page.unroute("**/api/review/displayed")
     held[0].continue_()
+    page.unroute("**/api/review/displayed")
     current = candidate(page)
     page.keyboard.press("a")
     candidate(page, other_than=current)
