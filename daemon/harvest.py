@@ -1,0 +1,234 @@
+"""Harvest: from judged parts to backgrounds and seed proposals, while the line runs and no person picks files.
+
+::
+
+    offer(frames, verdict) --bounded queue--> thread --> look --> background | proposal | refusal with its reason
+    run_once(recipe)       --archive-------------------> look --> the same
+
+A part that another station reported bad becomes a seed proposal; one reported good, or unlike nothing that is known to
+be good, becomes a background. What a part may be used for is decided once for the physical part before anything is
+learned: parts reported by the source ``acceptance`` are held out, and where nobody set parts aside so, a fifth of all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cell.defects import Split
+from cell.errors import DataError, InspectdError
+from cell.frames import FrameSet, StoredStack
+from cell.imaging.background import BackgroundModel
+from cell.imaging.folders import physical_part
+from cell.recipes import Recipe
+from cell.store.images import read_stack, stored
+from cell.store.layout import StateDir
+from cell.store.learning import LearningStore
+from cell.store.line import LineStore
+from cell.store.line_records import PartReport
+from cell.verdicts import Outcome, Verdict
+from daemon.harvest_quality import Finding, Quality, examine
+
+_LOG = logging.getLogger(__name__)
+
+#: Frame sets waiting for the thread; more are left to `run_once`, which reads them from the archive.
+_WAITING = 8
+#: Share of physical parts that are held out where nobody set parts aside.
+HELD_OUT_SHARE = 0.2
+#: Source of reports that set a part aside for the acceptance test.
+ACCEPTANCE = "acceptance"
+#: Good parts kept of one recipe on either side of the split; later ones are refused as "enough".
+MOST_BACKGROUNDS = 600
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What the harvester knows of one recipe."""
+
+    recipe: Recipe
+    model: BackgroundModel
+    quality: Quality = field(default_factory=Quality)
+    taken: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    known: set[str] = field(default_factory=set)  # digests of pictures that were taken or refused
+    backgrounds: Counter[Split] = field(default_factory=Counter)
+    acceptance: bool = False
+
+
+class Harvester:
+    """See the module. `offer` is the line thread's, `run_once` an errand's; the learning store takes both."""
+
+    def __init__(
+        self,
+        line: LineStore,
+        learning: LearningStore,
+        state: StateDir,
+        part_of: Callable[[str], str] = physical_part,
+    ) -> None:
+        self._line = line
+        self._learning = learning
+        self._state = state
+        self._part_of = part_of
+        self._lock = threading.Lock()
+        self._gathered: dict[str, _Gathered] = {}
+        self._queue: queue.Queue[tuple[FrameSet, Verdict] | None] = queue.Queue(_WAITING)
+        self._thread: threading.Thread | None = None
+        self.passed_over = 0
+
+    def offer(self, frames: FrameSet, verdict: Verdict) -> None:
+        """Take a judged part in without waiting; counted in `passed_over` when the thread is behind."""
+        if self._thread is None:
+            return
+        try:
+            self._queue.put_nowait((frames, verdict))
+        except queue.Full:
+            self.passed_over += 1
+
+    def report(self, report: PartReport) -> None:
+        """Keep what another station found; it counts from the next harvest on."""
+        self._line.reports.report_part(report)
+
+    def start(self) -> None:
+        """Harvest while parts run, in a thread of its own."""
+        if self._thread is None:
+            self._queue = queue.Queue(_WAITING)
+            self._thread = threading.Thread(target=self._run, name="harvest", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop doing so, after the picture under way."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._queue.put(None)
+            thread.join(timeout=30.0)
+
+    def run_once(self, recipe_id: str) -> dict[str, Any]:
+        """Look through the archive and return :meth:`summary`. Raises `NotFound` for an unknown recipe."""
+        gathered = self._of(recipe_id)
+        after = ""
+        while parts := self._line.archive.list(recipe_id=recipe_id, after_job=after, limit=200):
+            for part in parts:
+                after = part.job_id
+                if part.digest in gathered.known:
+                    continue
+                try:
+                    stack = read_stack(self._state.resolve(part.path), part.digest)
+                except DataError as error:
+                    _LOG.warning("harvest passes over %s: %s", part.path, error)
+                    gathered.refused["unreadable"] += 1
+                    continue
+                self._take(gathered, stack, part.part_id, part.outcome, part.digest)
+        gathered.model.save(self._model_path(recipe_id))
+        return self.summary(recipe_id)
+
+    def summary(self, recipe_id: str) -> dict[str, Any]:
+        """Return what is there, and what this process took and refused, by reason."""
+        gathered = self._gathered.get(recipe_id)
+        backgrounds = self._learning.backgrounds(recipe_id)
+        seeds = self._learning.seeds(recipe_id)
+        return {
+            "recipe_id": recipe_id,
+            "backgrounds": len(backgrounds),
+            "seeds": dict(Counter(seed.state.value for seed in seeds)),
+            "held_out_parts": len({b.part_id for b in backgrounds if b.split is Split.HELD_OUT}),
+            "taken": dict(gathered.taken) if gathered else {},
+            "refused": dict(gathered.refused) if gathered else {},
+            "passed_over": self.passed_over,
+        }
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            frames, verdict = item
+            stack = stored(frames)
+            try:
+                self._take(self._of(frames.recipe_id), stack, frames.part_id, verdict.outcome, verdict.frames_digest)
+            except InspectdError as error:
+                # The line goes on without its harvest; the archive still has the picture.
+                _LOG.warning("harvest passes over part %s: %s", frames.part_id, error)
+
+    def _of(self, recipe_id: str) -> _Gathered:
+        with self._lock:
+            if recipe_id not in self._gathered:
+                self._gathered[recipe_id] = self._recalled(self._line.recipes.get(recipe_id))
+            return self._gathered[recipe_id]
+
+    def _recalled(self, recipe: Recipe) -> _Gathered:
+        """Return what earlier harvests left behind."""
+        path = self._model_path(recipe.recipe_id)
+        model = BackgroundModel(len(recipe.channels), recipe.bit_depth)
+        if path.exists():
+            try:
+                model = BackgroundModel.load(path)
+            except DataError as error:
+                _LOG.warning("%s", error)
+        gathered = _Gathered(recipe, model)
+        for background in self._learning.backgrounds(recipe.recipe_id):
+            gathered.known.add(background.image.digest)
+            gathered.backgrounds[background.split] += 1
+        gathered.known |= {seed.image.digest for seed in self._learning.seeds(recipe.recipe_id)}
+        return gathered
+
+    def _take(self, gathered: _Gathered, stack: StoredStack, part_id: str, outcome: Outcome, image_digest: str) -> None:
+        if image_digest in gathered.known:
+            return
+        report = self._last_report(part_id)
+        gathered.acceptance |= report is not None and report.source == ACCEPTANCE
+        finding = examine(stack, gathered.recipe, gathered.quality, gathered.model, report, outcome)
+        split = self._split(gathered, part_id, report)
+        if finding.kind == "background" and gathered.backgrounds[split] >= MOST_BACKGROUNDS:
+            finding = Finding("refused", "enough good parts of this kind are kept")
+        if finding.kind == "wait":
+            return  # nobody has said anything about the part yet; it is looked at again by the next harvest
+        gathered.known.add(image_digest)
+        if finding.kind == "refused":
+            gathered.refused[finding.reason] += 1
+            return
+        self._keep(gathered, stack, self._part_of(part_id), split, finding)
+
+    def _keep(self, gathered: _Gathered, stack: StoredStack, physical: str, split: Split, finding: Finding) -> None:
+        recipe = gathered.recipe
+        if finding.kind == "background":
+            self._learning.add_background(recipe.recipe_id, physical, stack, split, quality=finding.quality)
+            gathered.backgrounds[split] += 1
+            if split is Split.LEARN and finding.mask is not None:
+                gathered.model.add(stack.pixels, finding.mask)
+        elif finding.mask is not None:
+            self._learning.propose_seed(
+                recipe.recipe_id, physical, stack, finding.mask, finding.defect_class or recipe.class_names[0], split
+            )
+        gathered.taken[finding.kind] += 1
+
+    def _split(self, gathered: _Gathered, part_id: str, report: PartReport | None) -> Split:
+        recipe_id, physical = gathered.recipe.recipe_id, self._part_of(part_id)
+        known = self._learning.split_of(recipe_id, physical)
+        if known is not None:
+            return known
+        if report is not None and report.source == ACCEPTANCE:
+            return Split.HELD_OUT
+        if gathered.acceptance or self._set_aside(recipe_id):
+            gathered.acceptance = True
+            return Split.LEARN
+        share = int.from_bytes(hashlib.sha256(physical.encode()).digest()[:4]) / 2**32
+        return Split.HELD_OUT if share < HELD_OUT_SHARE else Split.LEARN
+
+    def _set_aside(self, recipe_id: str) -> bool:
+        """Tell whether any archived part of the recipe was reported by the source `ACCEPTANCE`."""
+        return any(
+            report.source == ACCEPTANCE
+            for part in self._line.archive.list(recipe_id=recipe_id, limit=10_000)
+            for report in self._line.reports.of_part(part.part_id)
+        )
+
+    def _last_report(self, part_id: str) -> PartReport | None:
+        reports = self._line.reports.of_part(part_id)
+        return reports[-1] if reports else None
+
+    def _model_path(self, recipe_id: str) -> Path:
+        return self._state.backgrounds / f"{recipe_id}.model.npz"
