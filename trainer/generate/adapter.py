@@ -27,8 +27,10 @@ from trainer.generate.looks import Look, render
 
 RANK, ALPHA = 8, 16
 TARGETS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj", "conv_in", "conv"]
-SIDE, BATCH, RATE = 64, 6, 2e-3
-_CHECK_EVERY, _CHECK_CROPS = 20, 12
+SIDE, RATE = 48, 2e-3
+#: Channels of all crops of a step together, as in the base's training: more lights do not make a step longer.
+_CHANNELS_A_STEP = 8
+_CHECK_EVERY, _CHECK_CROPS = 20, 8
 #: Thicker outlines than this (radius, pixels) are learned and made at a coarser scale.
 THICKEST = 20.0
 
@@ -71,10 +73,13 @@ def lesson(look: Look) -> Lesson:
     )
 
 
-def attach(network: nn.Module) -> nn.Module:
+def attach(network: nn.Module, random_seed: int = 0) -> nn.Module:
     """Return a copy of the network with fresh, trainable adapters; its own weights are frozen."""
     config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=TARGETS, init_lora_weights=True)
-    adapted: nn.Module = inject_adapter_in_model(config, copy.deepcopy(network), adapter_name="default")
+    # peft draws from torch's global stream; the adapter has to follow from the seed alone.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_seed)
+        adapted: nn.Module = inject_adapter_in_model(config, copy.deepcopy(network), adapter_name="default")
     for name, parameter in adapted.named_parameters():
         parameter.requires_grad_("lora_" in name)
     return adapted
@@ -91,7 +96,7 @@ def fit(
     stage: str,
 ) -> nn.Module:
     """Return the network with an adapter fitted to the lessons. Raises `JobCancelled`."""
-    adapted = attach(network)
+    adapted = attach(network, random_seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rng = np.random.default_rng(random_seed)
     generator = torch.Generator().manual_seed(random_seed)
     parts = sorted({item.part_id for item in lessons})
@@ -105,7 +110,7 @@ def fit(
             raise JobCancelled(f"{stage} was stopped; resume the job to go on")
         for group in optimiser.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / 10) * (1 - 0.9 * step / steps)
-        target, condition = _crops(learned, BATCH, rng)
+        target, condition = _crops(learned, max(2, _CHANNELS_A_STEP // lessons[0].target.shape[0]), rng)
         _update(adapted, optimiser, target, condition, generator)
         if checked and (step + 1) % _CHECK_EVERY == 0 and (value := _check(adapted, checked)) < best:
             best, best_state = value, _state(adapted)
@@ -139,7 +144,7 @@ def load(network: nn.Module, path: Path, base_digest: str) -> nn.Module:
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in expected.items()}:
         raise ModelError(f"the adapter {path} is not one of this generator; remove it and generate again")
     set_peft_model_state_dict(adapted, state)
-    return adapted.eval()
+    return adapted.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _state(adapted: nn.Module) -> dict[str, Tensor]:

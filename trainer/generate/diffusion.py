@@ -1,8 +1,8 @@
 """Diffusion: the base with a LoRA adapter per class paints the contrast, guided by outline, course and background.
 
 Sampling is DDIM (Song et al. 2021) in contrast space over the window of the defect only, whatever the size of the
-picture. Thick outlines are painted at a coarser scale; the fine texture that scale can't carry comes back from the
-background in the share that the seeds show.
+picture. Thick outlines are painted at a coarser scale. What fine texture the painting lacks against the seed's, because
+of that scale or because denoisers smooth, is made up for with random-phase texture of the seed's spectrum.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trainer.generate.base import (
     Scene,
     Shape,
 )
-from trainer.generate.looks import Look, distance_of
+from trainer.generate.looks import Look, distance_of, random_phase, without_structure
 from trainer.generate.procedural import Procedural, texture_share
 
 
@@ -57,20 +57,20 @@ class Diffusion:
             "random_seed": self._request.random_seed,
         }
         path = self._folder / f"{defect_class}-{digest.of_record(facts)[:16]}.safetensors"
-        if path.exists():
-            self._adapted[defect_class] = adapter.load(self._base, path, self.base_digest)
-            return digest.of_file(path)
-        lessons = [adapter.lesson(look) for look in looks]
-        self._adapted[defect_class] = adapter.fit(
-            self._base,
-            lessons,
-            self._request.fit_steps,
-            self._request.random_seed,
-            progress,
-            cancelled,
-            stage=f"adapter {defect_class}",
-        )
-        return adapter.save(self._adapted[defect_class], path, self.base_digest)
+        if not path.exists():
+            adapted = adapter.fit(
+                self._base,
+                [adapter.lesson(look) for look in looks],
+                self._request.fit_steps,
+                self._request.random_seed,
+                progress,
+                cancelled,
+                stage=f"adapter {defect_class}",
+            )
+            adapter.save(adapted, path, self.base_digest)
+        # Always from the file: a resumed run must compute with the very same network.
+        self._adapted[defect_class] = adapter.load(self._base, path, self.base_digest)
+        return digest.of_file(path)
 
     def appearance(
         self, window: Stack, shape: Shape, severity: float, defect_class: str, rng: np.random.Generator
@@ -84,7 +84,8 @@ class Diffusion:
             pixels, contrast.fill(pixels, np.ones(distance.shape, np.bool_)), self._scene.recipe.bit_depth
         )
         painted = self._paint(self._adapted[defect_class], background, smooth, distance, rng)
-        log = (severity * painted).astype(np.float32)
+        rough = _missing_texture(look, painted - smooth, distance, rng)
+        log = (severity * (painted + rough * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
         return Appearance(log, *texture_share(self._scene, window, log, distance, look))
 
     @torch.no_grad()
@@ -114,3 +115,16 @@ class Diffusion:
             sample = schedule.step(clean, step, sample, eta=0.5, generator=generator).prev_sample
         painted = sample[0, :, : sides[0], : sides[1]].numpy() * np.float32(denoiser.UNIT)
         return adapter.resized(painted, *distance.shape)
+
+
+def _missing_texture(
+    look: Look, painted: LogContrast, distance: NDArray[np.float32], rng: np.random.Generator
+) -> LogContrast:
+    """Return texture (K, h, w) of the variance by which the seed's own fine texture exceeds the painted one's."""
+    rough = random_phase(look.texton, (distance.shape[0], distance.shape[1]), rng)
+    inside = distance > 0
+    wanted = (look.texton**2).sum(axis=(1, 2))
+    made = without_structure(painted, inside)[0][:, inside].var(axis=1) if inside.sum() >= 12 else wanted
+    share = np.sqrt(np.clip(1.0 - made / np.maximum(wanted, 1e-12), 0.0, 1.0)).astype(np.float32)
+    missing: LogContrast = rough * share[:, None, None]
+    return missing

@@ -137,6 +137,14 @@ def random_phase(texton: Maps, shape: tuple[int, int], rng: np.random.Generator)
     return drawn
 
 
+def without_structure(maps: Maps, mask: Mask) -> tuple[Maps, float]:
+    """Return maps (K, h, w) less what is coarser, inside a mask, than half its radius; and that Gaussian's sigma."""
+    coarse = max(2.0, 0.5 * float(ndimage.distance_transform_edt(mask).max()))
+    weight = ndimage.gaussian_filter(mask.astype(np.float32), coarse, mode="constant") + 1e-6
+    rest: Maps = maps - ndimage.gaussian_filter(maps * mask, (0, coarse, coarse), mode="constant") / weight
+    return rest, coarse
+
+
 def _window(mask: Mask) -> tuple[slice, slice]:
     rows, columns = np.nonzero(mask)
     margin = max(_MARGIN, int(0.3 * max(np.ptp(rows), np.ptp(columns))))
@@ -164,9 +172,7 @@ def _texton(rest: Maps, mask: Mask, around: Mask) -> Maps:
 
     What is coarser than half the outline's radius is structure, not texture, and would come back as blotches.
     """
-    coarse = max(2.0, 0.5 * float(ndimage.distance_transform_edt(mask).max()))
-    weight = ndimage.gaussian_filter(mask.astype(np.float32), coarse, mode="constant") + 1e-6
-    inside = rest - ndimage.gaussian_filter(rest * mask, (0, coarse, coarse), mode="constant") / weight
+    inside, coarse = without_structure(rest, mask)
     surface = (rest - ndimage.gaussian_filter(rest, (0, coarse, coarse)))[:, around]
     base = surface.var(axis=1) if around.sum() >= 12 else np.zeros(len(rest), np.float32)
     spread = np.sqrt(np.maximum(inside[:, mask].var(axis=1) - base, 0))
