@@ -83,7 +83,7 @@ function regions(box, found, whole) {
     const right = at.x > whole.width * 0.7;
     const label = svg("text", {
       x: right ? at.x + at.width : at.x, y: above ? at.y - 0.4 * size : at.y + at.height + 1.1 * size,
-      class: "region-name", "font-size": size, "text-anchor": right ? "end" : "start",
+      class: "region-name", "font-size": size, "stroke-width": size / 7, "text-anchor": right ? "end" : "start",
     });
     label.textContent = `${name} ${score.toFixed(2)}`;
     layer.append(label);

@@ -1,15 +1,10 @@
 // Review: one candidate at a time. A candidate is registered as displayed when all its channels are on the screen;
 // only then can it be decided. The next one is loaded ahead, so that a decision costs no waiting.
 
-import { $, Refused, askName, element, figures, get, notice, post, recipeChoice, reviewer, typing } from "./common.js";
-import { load, overlay, put, sharpness } from "./pictures.js";
+import { $, Refused, askName, element, get, notice, post, recipeChoice, reviewer, typing } from "./common.js";
+import { load } from "./pictures.js";
+import { ZOOMS, draw, painted, redraw, showCounts, showNeighbours, state } from "./screen.js";
 
-const ZOOMS = ["near", "wide"];
-const state = {
-  recipe: "", cls: "", current: null, upcoming: [], ahead: null, past: [], done: new Set(),
-  channel: 0, zoom: 0, outline: true, mode: "stretched", clean: false, rejecting: false,
-  counts: { waiting: 0, accepted: 0, rejected: 0 }, run: 0,
-};
 // Displays and decisions reach the store in the order in which they happened: the gate knows one display at a time.
 let chain = Promise.resolve();
 const inOrder = (task) => (chain = chain.then(task, task));
@@ -229,121 +224,7 @@ function finish() {
   }, 4000);
 }
 
-// ---- what is on the screen
-
-async function draw() {
-  const { view } = state.current;
-  const entry = state.current;
-  $("subject-class").textContent = view.defect_class;
-  $("subject-id").textContent = view.candidate_id;
-  const prior = state.current.prior;
-  $("subject-prior").hidden = !prior;
-  if (prior) $("subject-prior").textContent = `Decided before: ${prior.verb}ed${prior.reason ? ` (${prior.reason})` : ""}. A new decision replaces it.`;
-  $("scores").replaceChildren(
-    ...pair("severity", `${figures(view.severity)} σ`),
-    ...pair("size", `${view.box.width} × ${view.box.height} px`),
-    ...Object.entries(view.scores).flatMap(([name, value]) => pair(name.replaceAll("_", " "), figures(value))),
-    ...pair("background", view.background_id),
-  );
-  await Promise.all([drawViews(entry), drawStrip(entry)]);
-  if (state.current === entry) $("review").setAttribute("aria-busy", "false");
-}
-
-const pair = (name, value) => [element("dt", {}, name), element("dd", {}, value)];
-
-function addresses(view, index) {
-  const range = view.channels[index].ranges[state.mode];
-  return { range, source: state.clean && range.background ? range.background : range };
-}
-
-async function drawViews(entry) {
-  const { view } = entry;
-  const { range, source } = addresses(view, state.channel);
-  const zoom = ZOOMS[state.zoom];
-  const region = view.crops[zoom];
-  const whole = { x: 0, y: 0, width: view.width, height: view.height };
-  const outline = state.outline && !state.clean ? view.outline : "";
-  $("clean-flag").hidden = !state.clean;
-  await Promise.all([
-    put($("whole"), source.whole, whole, outline, { frame: region, alt: "whole part" }),
-    put($("crop"), source[zoom], region, outline, { alt: "around the defect" }),
-  ]);
-  if (state.current !== entry) return;
-  sharpness($("whole"), whole);
-  const scale = sharpness($("crop"), region);
-  const channel = view.channels[state.channel];
-  const grey = `${range.low}–${range.high} DN shown black to white`;
-  $("whole-name").textContent = view.channels.length > 1 ? `Whole part · ${channel.name}` : "Whole part";
-  $("whole-facts").textContent = `${view.width} × ${view.height} px, ${view.bit_depth} bit, ${grey}`;
-  $("crop-facts").textContent = `${region.width} × ${region.height} px, ${scale.toFixed(1)}×`;
-}
-
-async function drawStrip(entry) {
-  const { view } = entry;
-  const strip = $("strip");
-  strip.hidden = view.channels.length < 2;
-  $("review").classList.toggle("one-channel", view.channels.length < 2);
-  if (strip.hidden) return;
-  if (strip.children.length !== view.channels.length) {
-    strip.replaceChildren(...view.channels.map((_, index) => {
-      const tile = element("button", { type: "button", class: "tile" },
-        element("div", { class: "picture" }, element("div", { class: "layer" })), element("span"));
-      tile.querySelector(".picture").append(document.createElementNS("http://www.w3.org/2000/svg", "svg"));
-      tile.querySelector("svg").classList.add("overlay");
-      tile.addEventListener("click", () => { state.channel = index; tile.blur(); redraw(); });
-      return tile;
-    }));
-  }
-  await Promise.all(view.channels.map(async (channel, index) => {
-    const tile = strip.children[index];
-    const box = tile.querySelector(".picture");
-    const zoom = ZOOMS[state.zoom];
-    tile.setAttribute("aria-pressed", index === state.channel);
-    tile.querySelector("span").textContent = channel.name;
-    await put(box, addresses(view, index).source[zoom], view.crops[zoom], state.outline && !state.clean ? view.outline : "");
-    sharpness(box, view.crops[zoom]);
-  }));
-}
-
-const neighbours = new Map();
-async function showNeighbours(cls) {
-  $("seed-class").textContent = cls;
-  const key = `${state.recipe}/${cls}`;
-  if (!neighbours.has(key)) {
-    const asked = get("/api/review/neighbours", { recipe: state.recipe, class: cls }).then((answer) => answer.seeds);
-    asked.catch(() => neighbours.delete(key));
-    neighbours.set(key, asked);
-  }
-  let seeds = [];
-  try {
-    seeds = await neighbours.get(key);
-  } catch {
-    return; // the seeds are for comparison; their absence is no reason to stop
-  }
-  if (!state.current || state.current.view.defect_class !== cls) return;
-  const shown = `${key}/${state.channel}/${state.mode}/${state.outline}/${seeds.length}`;
-  const place = $("seeds");
-  if (place.dataset.shown === shown) return;
-  place.dataset.shown = shown;
-  place.replaceChildren(...seeds.map((seed) => {
-    const channel = seed.channels[Math.min(state.channel, seed.channels.length - 1)];
-    const box = element("div", { class: "picture", title: `${seed.seed_id}, part ${seed.part_id}` }, element("div", { class: "layer" }));
-    box.append(document.createElementNS("http://www.w3.org/2000/svg", "svg"));
-    box.querySelector("svg").classList.add("overlay");
-    put(box, channel.ranges[state.mode].near, seed.crops.near, state.outline ? seed.outline : "").catch(() => {});
-    return box;
-  }));
-  if (!seeds.length) place.append(element("p", { class: "dim" }, "no confirmed seeds of this class"));
-}
-
-function redraw() {
-  const entry = state.current;
-  if (!entry) return;
-  Promise.all([drawViews(entry), drawStrip(entry)]).catch(fail);
-  showNeighbours(entry.view.defect_class);
-}
-
-const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+// ---- what may be pressed
 
 function enable(on) {
   for (const button of document.querySelectorAll(".verb, .reasons button")) button.disabled = !on;
@@ -361,21 +242,6 @@ function count(before, verb) {
   state.counts[before ? name[before] : "waiting"] -= 1;
   state.counts[name[verb]] += 1;
   showCounts();
-}
-
-function showCounts() {
-  const { waiting, accepted, rejected } = state.counts;
-  const all = waiting + accepted + rejected;
-  $("count-done").textContent = accepted + rejected;
-  $("count-all").textContent = all;
-  $("count-accepted").textContent = accepted;
-  $("count-rejected").textContent = rejected;
-  $("count-waiting").textContent = Math.max(0, waiting);
-  const bar = $("progress");
-  bar.setAttribute("aria-valuemax", all);
-  bar.setAttribute("aria-valuenow", accepted + rejected);
-  bar.querySelector(".accepted").style.width = `${all ? (100 * accepted) / all : 0}%`;
-  bar.querySelector(".rejected").style.width = `${all ? (100 * rejected) / all : 0}%`;
 }
 
 function fail(error) {
