@@ -35,9 +35,9 @@ class Augmentation:
     rotation_deg: float = 6.0
     log_zoom: float = 0.15
     warped_share: float = 0.5  # crops that are rotated and zoomed; the others keep their pixels bit for bit
-    gain: float = 0.2  # standard deviation of the log of a factor on the contrast
-    offset: float = 0.25  # standard deviation of an added constant
-    shading: float = 0.3  # standard deviation of the nodes of a smooth 3 x 3 field, added to half of the crops
+    gain: float = 0.1  # standard deviation of the log of a factor on the contrast
+    offset: float = 0.05  # standard deviation of an added constant
+    shading: float = 0.1  # standard deviation of the nodes of a smooth 3 x 3 field, added to half of the crops
     noise: float = 0.15  # highest standard deviation of white noise, in half of the crops
     blur_share: float = 0.2
 
