@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from benchmarks import packages
@@ -30,9 +29,6 @@ from cell.wire.client import Client
 from drivers.engines.base import Engine
 from drivers.registry import Rig, load_engine, open_rig
 from drivers.sim.plate import recipe_for_plate
-from trainer.export import export_onnx
-from trainer.fit import FitConfig, FittedModel
-from trainer.network import DetectorNetwork
 
 # pylon offers its emulated camera when this is set before it is first asked; the daemon's process inherits it.
 os.environ["PYLON_CAMEMU"] = "1"
@@ -145,6 +141,13 @@ def _network(engine: EngineKind, recipe: Recipe, number: int, scratch: Path) -> 
     classes = recipe.class_names
     if engine == "null":
         return packages.contrast_onnx(len(recipe.channels), len(classes), 1.0 + 0.5 * number, 3.0)
+    # Here, because torch takes seconds to import and the null engine needs none of it.
+    import torch
+
+    from trainer.export import export_onnx
+    from trainer.fit import FitConfig, FittedModel
+    from trainer.network import DetectorNetwork
+
     torch.manual_seed(number)
     network = DetectorNetwork(len(recipe.channels), len(classes)).eval()
     # An untrained network finds little; of the two, one finds more than the other.

@@ -25,6 +25,7 @@ from cell import settings as settings_module
 from cell.clock import monotonic
 from cell.errors import ConfigurationError, DiskFull, InspectdError, StoreError
 from cell.settings import Settings
+from cell.store.files import sweep
 from cell.store.layout import StateDir
 from cell.store.learning import LearningStore
 from cell.store.line import LineStore
@@ -59,7 +60,7 @@ _CHECK_DISK_S = 5.0
 _KEEP_EVENTS = 1_000_000
 _KEEP_REQUESTS = timedelta(days=30)
 #: A thread that computes in Python gives the interpreter to a waiting one after this long, seconds.
-_SWITCH_INTERVAL_S = 0.0005
+_SWITCH_INTERVAL_S = 0.0001
 
 
 class Daemon:
@@ -174,6 +175,7 @@ class Daemon:
         interrupted.answer_all(self.store, self.log, emulated=self.rig.emulated)
         self.store.requests.prune(now - _KEEP_REQUESTS)
         self.store.prune_events(_KEEP_EVENTS)
+        sweep(self.state.archive)
         try:
             self.state.ensure_ballast()
         except DiskFull as error:

@@ -78,8 +78,10 @@ class Station:
         if problem:
             self._give_fault(part, problem)
             return
-        self.machine.fire(Cause.START_SINGLE_JOB, detail=f"part {part.part_id}")
-        self.line.submit(part)
+        if self.machine.fire_if_allowed(Cause.START_SINGLE_JOB, f"part {part.part_id}"):
+            self.line.submit(part)
+        else:  # another thread moved the machine just now
+            self._give_fault(part, f"the cell went to {self.machine.now.state.title} as the trigger came")
 
     def start_continuous(self, arguments: StartContinuousArguments) -> str:
         """Begin a continuous run and return its job id. Raises `StateError`."""
@@ -114,8 +116,9 @@ class Station:
         for part in self._under_way():
             if part.expires <= now:
                 limit = f"{part.recipe.deadline_ms:g} ms"
-                self._give_fault(part, f"deadline: no verdict within {limit}; the camera or the engine is late")
-                self.counts["deadline"] += 1
+                late = "the camera or the engine is late"
+                if self._give_fault(part, f"deadline: no verdict within {limit}; {late}"):
+                    self.counts["deadline"] += 1
 
     def give_up(self, reason: str) -> None:
         """Give FAULT to every part under way: there is nobody left to judge them."""
@@ -200,11 +203,10 @@ class Station:
         with self._lock:
             return [part for part in self._parts.values() if not part.claimed]
 
-    def _give_fault(self, part: Part, reason: str) -> None:
-        if self._answers is None:
-            return
+    def _give_fault(self, part: Part, reason: str) -> bool:
         total_s = self._clock() - part.received
-        self._answers.give(part, part.fault(reason, emulated=self._emulated, total_s=total_s))
+        fault = part.fault(reason, emulated=self._emulated, total_s=total_s)
+        return self._answers is not None and self._answers.give(part, fault) is not None
 
     def _execution_done(self, execution: State) -> None:
         if self.machine.now.state is execution:

@@ -8,8 +8,6 @@ a fresh engine can take a hundred times as long as the next.
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,12 +24,7 @@ from cell.recipes import Recipe
 from cell.store.images import read_stack
 from drivers.engines.base import Engine, InputShape
 
-_LOG = logging.getLogger(__name__)
-
 MANIFEST = "manifest.json"
-#: A loading thread gives way to the line by this much.
-_NICENESS = 5
-
 #: Loads an ONNX file for an input shape (K, H, W).
 EngineFactory = Callable[[Path, InputShape], Engine]
 #: Returns the training set of a digest if the gate vouches for it. Raises `GateError`.
@@ -219,14 +212,6 @@ def digest_of(file: Path) -> str:
         return digest.of_file(file)
     except OSError as error:
         raise ModelError(f"can't read {file}: {error.strerror}; copy the package again") from error
-
-
-def give_way() -> None:
-    """Lower the calling thread's priority, so that what it computes takes little from the line."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-    except OSError as error:  # a container may forbid it; then it competes as an equal
-        _LOG.debug("the loading thread keeps its priority: %s", error)
 
 
 def _shape_of(tensor: FloatMaps) -> InputShape:
