@@ -22,7 +22,7 @@ from trainer.generate.candidates import make_candidates
 from trainer.generate.looks import look_at
 
 BACKGROUNDS, SEEDS = backgrounds(2), seeds(3)
-REQUEST = GenerateRequest(arm="diffusion", per_class=2, classes=("pit",), random_seed=1, fit_steps=3, sampling_steps=2)
+REQUEST = GenerateRequest(arm="diffusion", per_class=2, classes=("pit",), random_seed=1, fit_steps=3, sampling_steps=3)
 
 
 @pytest.fixture(autouse=True)

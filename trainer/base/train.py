@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from trainer.base.surfaces import Example, example
 from trainer.generate import denoiser
 
-SIDE = 64
-#: Numbers of lights that take turns, one for each step; a step always holds `--batch` channels in all.
+#: Sides of the examples, which take turns with the numbers of lights: small ones are cheap, large ones hold the middle
+#: of wide outlines. A step holds `--batch` channels in all, half as many on large sides.
+SIDES = (48, 48, 48, 96)
 CHANNELS = (1, 2, 4)
-_POOL = 512
+_POOL = 256
 _EMA = 0.999
 
 
@@ -65,7 +66,8 @@ def main() -> int:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    network, slow = denoiser.build(), denoiser.build()
+    network = denoiser.build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    slow = denoiser.build()
     slow.load_state_dict(network.state_dict())
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=1e-4)
     checkpoint = options.output.with_suffix(".checkpoint.pt")
@@ -79,11 +81,11 @@ def main() -> int:
     generator = torch.Generator().manual_seed(options.seed + step)
     rng = np.random.default_rng([options.seed, step])
     started, losses = time.monotonic(), list[float]()
-    pools: dict[int, list[Example]] = {channels: [] for channels in CHANNELS}
+    pools: dict[tuple[int, int], list[Example]] = {(k, side): [] for k in CHANNELS for side in SIDES}
     while step < options.steps and time.monotonic() - started < options.minutes * 60:
-        channels = CHANNELS[step % len(CHANNELS)]
-        pool = _renewed(pools[channels], channels, rng)
-        picked = rng.integers(len(pool), size=max(1, options.batch // channels))
+        channels, side = CHANNELS[step % len(CHANNELS)], SIDES[step % len(SIDES)]
+        pool = _renewed(pools[channels, side], channels, side, rng)
+        picked = rng.integers(len(pool), size=max(1, options.batch * min(SIDES) // side // channels))
         target, condition = batch_of([pool[int(index)] for index in picked])
         for group in optimiser.param_groups:
             group["lr"] = options.rate * min(1.0, (step + 1) / 200) * max(0.1, 1 - step / options.steps)
@@ -99,11 +101,11 @@ def main() -> int:
     return 0
 
 
-def _renewed(pool: list[Example], channels: int, rng: np.random.Generator) -> list[Example]:
+def _renewed(pool: list[Example], channels: int, side: int, rng: np.random.Generator) -> list[Example]:
     """Fill a pool, or exchange a few of its oldest: rendering takes a tenth of a step that way."""
     count = _POOL if not pool else 4
     del pool[: len(pool) + count - _POOL]
-    pool.extend(example(SIDE, channels, rng) for _ in range(count))
+    pool.extend(example(side, channels, rng) for _ in range(count))
     return pool
 
 
@@ -126,7 +128,7 @@ def _save(
     temporary = checkpoint.with_suffix(".partial")
     torch.save(state, temporary)
     temporary.replace(checkpoint)
-    denoiser.save(slow, output)
+    denoiser.save(slow, output, {"steps": str(step), "seconds": f"{seconds:.0f}"})
 
 
 def _parser() -> argparse.ArgumentParser:

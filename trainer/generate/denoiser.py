@@ -68,10 +68,11 @@ def load(path: Path) -> nn.Module:
     return network
 
 
-def save(network: nn.Module, path: Path) -> None:
-    """Write the weights as half precision safetensors, atomically."""
+def save(network: nn.Module, path: Path, facts: dict[str, str] | None = None) -> None:
+    """Write the weights as half precision safetensors with `facts` in the header, atomically."""
     temporary = path.with_suffix(".partial")
-    save_file({name: value.detach().half().contiguous() for name, value in network.state_dict().items()}, temporary)
+    weights = {name: value.detach().half().contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, temporary, metadata=facts)
     temporary.replace(path)
 
 

@@ -30,6 +30,12 @@ from trainer.generate.base import (
 from trainer.generate.looks import Look, distance_of, random_phase, without_structure
 from trainer.generate.procedural import Procedural, texture_share
 
+#: Painting starts from the render under noise of this share of the schedule (SDEdit, Meng et al. 2022), so that the
+#: coarse course is the one asked for and the network spends its steps on what the render lacks.
+_START = 0.75
+#: Coarsest texture (Gaussian sigma, working pixels) that is taken from the network inside wide outlines.
+_COARSEST = 4.0
+
 
 class Diffusion:
     """See the module and `trainer.generate.arm`; adapters are kept in `folder` and found again by their facts."""
@@ -84,8 +90,8 @@ class Diffusion:
             pixels, contrast.fill(pixels, np.ones(distance.shape, np.bool_)), self._scene.recipe.bit_depth
         )
         painted = self._paint(self._adapted[defect_class], background, smooth, distance, rng)
-        rough = _missing_texture(look, painted - smooth, distance, rng)
-        log = (severity * (painted + rough * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
+        added = _with_seeds_energy(look, painted - smooth, distance, rng)
+        log = (severity * (smooth + added * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
         return Appearance(log, *texture_share(self._scene, window, log, distance, look))
 
     @torch.no_grad()
@@ -97,7 +103,7 @@ class Diffusion:
         distance: NDArray[np.float32],
         rng: np.random.Generator,
     ) -> LogContrast:
-        """Return the contrast (K, h, w) that the network paints from noise."""
+        """Return the contrast (K, h, w) that the network paints over the noisy render."""
         scale = adapter.scale_of(distance)
         sides = [max(8, round(length * scale)) for length in distance.shape]
         padded = [-(-side // denoiser.MULTIPLE) * denoiser.MULTIPLE for side in sides]
@@ -108,23 +114,35 @@ class Diffusion:
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         schedule = denoiser.scheduler()
         schedule.set_timesteps(self._request.sampling_steps)
-        sample = denoiser.joint_noise((1, len(smooth), *padded), generator)
-        for step in schedule.timesteps:
+        remaining = [step for step in schedule.timesteps if step < _START * denoiser.STEPS] or schedule.timesteps[-1:]
+        render = conditioned[:, :, 1]
+        sample = schedule.add_noise(render, denoiser.joint_noise(render.shape, generator), remaining[0].reshape(1))
+        for step in remaining:
             clean = denoiser.predict(network, sample, conditioned, step.reshape(1))
             # A little fresh noise (eta) keeps texture alive where few steps would average it away.
             sample = schedule.step(clean, step, sample, eta=0.5, generator=generator).prev_sample
-        painted = sample[0, :, : sides[0], : sides[1]].numpy() * np.float32(denoiser.UNIT)
-        return adapter.resized(painted, *distance.shape)
+        added = (sample - render)[0, :, : sides[0], : sides[1]].numpy() * np.float32(denoiser.UNIT)
+        if scale < 1.0:
+            # The network does not see across a wide outline, so what is coarse there is the course's alone.
+            added = without_structure(added, small > 0, _COARSEST)[0]
+        return smooth + adapter.resized(added, *distance.shape)
 
 
-def _missing_texture(
-    look: Look, painted: LogContrast, distance: NDArray[np.float32], rng: np.random.Generator
+def _with_seeds_energy(
+    look: Look, added: LogContrast, distance: NDArray[np.float32], rng: np.random.Generator
 ) -> LogContrast:
-    """Return texture (K, h, w) of the variance by which the seed's own fine texture exceeds the painted one's."""
-    rough = random_phase(look.texton, (distance.shape[0], distance.shape[1]), rng)
+    """Return what the network added to the render, (K, h, w), its texture brought to the variance of the seed's.
+
+    Too much is turned down; what is missing comes as random-phase texture of the seed's spectrum.
+    """
     inside = distance > 0
+    if inside.sum() < 12:
+        return added
     wanted = (look.texton**2).sum(axis=(1, 2))
-    made = without_structure(painted, inside)[0][:, inside].var(axis=1) if inside.sum() >= 12 else wanted
-    share = np.sqrt(np.clip(1.0 - made / np.maximum(wanted, 1e-12), 0.0, 1.0)).astype(np.float32)
-    missing: LogContrast = rough * share[:, None, None]
-    return missing
+    texture = without_structure(added, inside)[0]
+    made = texture[:, inside].var(axis=1)
+    down = np.sqrt(np.minimum(1.0, wanted / np.maximum(made, 1e-12)))[:, None, None]
+    up = np.sqrt(np.clip(1.0 - made / np.maximum(wanted, 1e-12), 0.0, 1.0))[:, None, None]
+    rough = random_phase(look.texton, (distance.shape[0], distance.shape[1]), rng)
+    calibrated: LogContrast = (added - (1.0 - down) * texture + up * rough).astype(np.float32)
+    return calibrated

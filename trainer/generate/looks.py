@@ -137,9 +137,12 @@ def random_phase(texton: Maps, shape: tuple[int, int], rng: np.random.Generator)
     return drawn
 
 
-def without_structure(maps: Maps, mask: Mask) -> tuple[Maps, float]:
-    """Return maps (K, h, w) less what is coarser, inside a mask, than half its radius; and that Gaussian's sigma."""
-    coarse = max(2.0, 0.5 * float(ndimage.distance_transform_edt(mask).max()))
+def without_structure(maps: Maps, mask: Mask, widest: float = np.inf) -> tuple[Maps, float]:
+    """Return maps (K, h, w) less what is coarser, inside a mask, than half its radius; and that Gaussian's sigma.
+
+    `widest` bounds the sigma from above.
+    """
+    coarse = min(widest, max(2.0, 0.5 * float(ndimage.distance_transform_edt(mask).max())))
     weight = ndimage.gaussian_filter(mask.astype(np.float32), coarse, mode="constant") + 1e-6
     rest: Maps = maps - ndimage.gaussian_filter(maps * mask, (0, coarse, coarse), mode="constant") / weight
     return rest, coarse
