@@ -133,7 +133,8 @@ def _with_seeds_energy(
 ) -> LogContrast:
     """Return what the network added to the render, (K, h, w), its texture brought to the variance of the seed's.
 
-    Too much is turned down; what is missing comes as random-phase texture of the seed's spectrum.
+    Too much is turned down, and the coarser the scale of the painting the less counts as enough; what is missing comes
+    as random-phase texture of the seed's spectrum.
     """
     inside = distance > 0
     if inside.sum() < 12:
@@ -141,8 +142,9 @@ def _with_seeds_energy(
     wanted = (look.texton**2).sum(axis=(1, 2))
     texture = without_structure(added, inside)[0]
     made = texture[:, inside].var(axis=1)
-    down = np.sqrt(np.minimum(1.0, wanted / np.maximum(made, 1e-12)))[:, None, None]
-    up = np.sqrt(np.clip(1.0 - made / np.maximum(wanted, 1e-12), 0.0, 1.0))[:, None, None]
+    enough = np.minimum(made, adapter.scale_of(distance) * wanted)
+    down = np.sqrt(enough / np.maximum(made, 1e-12))[:, None, None]
+    up = np.sqrt(1.0 - enough / np.maximum(wanted, 1e-12))[:, None, None]
     rough = random_phase(look.texton, (distance.shape[0], distance.shape[1]), rng)
     calibrated: LogContrast = (added - (1.0 - down) * texture + up * rough).astype(np.float32)
     return calibrated
