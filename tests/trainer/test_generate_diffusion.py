@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cell import digest
 from cell.defects import Draft
 from cell.errors import JobCancelled, ModelError
 from tests.trainer.generate_support import CALIBRATION, RECIPE, backgrounds, seeds
@@ -170,6 +171,25 @@ def test_fitting_can_be_cancelled_and_leaves_nothing_half(base: Path, tmp_path: 
     with pytest.raises(JobCancelled, match="resume"):
         next(drafts)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_base_that_ships_is_the_one_of_its_card() -> None:
+    denoiser.load(denoiser.SHIPPED)
+    assert denoiser.SHIPPED.stat().st_size < 5_000_000
+    assert digest.of_file(denoiser.SHIPPED) in denoiser.SHIPPED.with_name("README.md").read_text()
+
+
+def test_the_base_that_ships_adds_what_the_render_lacks() -> None:
+    network = denoiser.load(denoiser.SHIPPED).eval()
+    rng = np.random.default_rng(5)
+    target, condition = train.batch_of([example(48, 2, rng) for _ in range(8)])
+    noise = denoiser.joint_noise(target.shape, torch.Generator().manual_seed(5))
+    steps = torch.full((8,), 200)
+    noisy = denoiser.scheduler().add_noise(target, noise, steps)
+    with torch.no_grad():
+        predicted = denoiser.predict(network, noisy, condition, steps)
+    distance = condition[:, :, 2]
+    assert denoiser.loss(predicted, target, distance) < 0.7 * denoiser.loss(condition[:, :, 1], target, distance)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 8])
