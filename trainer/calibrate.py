@@ -73,8 +73,8 @@ def calibrate(
 def illumination(backgrounds: Sequence[Stack], channel: int, carrier_max_dn: int | None) -> Illumination:
     """Return the mean light over the frame on a coarse grid, relative to its mean.
 
-    Each part counts with its own mean level taken out, so that bright and dark parts weigh alike; cells that no part ever
-    covered get 1.
+    Each part counts with its own mean level taken out, so that bright and dark parts weigh alike; cells that no part
+    ever covered get 1.
     """
     total, count = np.zeros(_GRID), np.zeros(_GRID)
     levels = []

@@ -1,14 +1,17 @@
 """What good parts look like: a streaming, bounded model that says how unlike them a picture is.
 
-For surfaces with texture: the log contrast of every channel is split into bands (differences of Gaussians), and each
-band's robust spread and tail on good parts is remembered. A pixel's anomaly is its response in units of the good parts'
-typical extreme, the largest over bands and channels: a defect that shows under one light only must be found. Statistics
-are kept per picture in a reservoir, so that one bad part among many moves no median and memory does not grow.
+Two layers, both learned from good parts alone. Where parts lie in a fixture, the *golden* layer keeps the robust mean
+and spread of every pixel's log contrast and takes them out; the first parts show whether it helps, and where it doesn't
+(textures, parts of many sizes) it is left out. On what remains, :mod:`cell.imaging.surprise` says how rare each
+neighbourhood is. Memory is bounded by the frame and the channels, however many parts went by.
 """
 
 from __future__ import annotations
 
 import io
+import json
+import zipfile
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,130 +22,170 @@ from scipy import ndimage
 from cell.defects import Mask
 from cell.errors import DataError
 from cell.frames import Stack
-from cell.imaging import contrast
-from cell.imaging.contrast import Maps
+from cell.imaging import golden, regions, surprise
+from cell.imaging.contrast import BLACK_OFFSET
+from cell.imaging.golden import Golden
+from cell.imaging.surprise import Maps
+from cell.store.files import write_bytes
 
-#: Gaussian sigmas that bound the bands, pixels; the last band is what is left above the coarsest.
-SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)
-_COARSEST = 32.0
-_RESERVOIR = 256
-#: Quantile of a good picture's responses that counts as its typical extreme.
-_TAIL = 0.9995
-#: Good parts whose statistics are needed before anything is called unlike them.
+#: Good parts that are needed before anything is called unlike them.
 LEAST_PARTS = 8
+#: Contrast in natural log that counts as 1, as in the one preprocessing.
+_SCALE = 0.3
+_LIMIT = 4.0
+_SCORES = 256
+_FORMAT = 2
 
 
 @dataclass(slots=True)
 class BackgroundModel:
-    """Statistics of good parts; `tails` (n, K, bands) float32, one row a picture, at most `_RESERVOIR` of them."""
+    """See the module. Good parts enter by :meth:`add`; bad ones are to be kept out by the caller."""
 
     channels: int
     bit_depth: int
-    tails: list[NDArray[np.float32]] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
     seen: int = 0
-    _rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    counts: surprise.Counts = field(init=False)
+    golden: Golden | None = None
+    #: Raw scores of the last good parts, each by the model as it was before that part.
+    scores: deque[float] = field(default_factory=lambda: deque(maxlen=_SCORES))
+    _first: list[tuple[Maps, Mask]] = field(default_factory=list)
+    _table: Maps | None = None
+
+    def __post_init__(self) -> None:
+        self.counts = surprise.empty_counts(self.channels)
 
     @property
     def ready(self) -> bool:
         """True when enough good parts were seen."""
-        return len(self.tails) >= LEAST_PARTS
+        return self.seen >= LEAST_PARTS
 
     def add(self, stack: Stack, part: Mask) -> None:
-        """Take a good part in: `stack` (K, H, W) DN, `part` (H, W) bool. A reservoir keeps a fair sample of all."""
-        responses = self._responses(stack, part)
-        inside = _inner(part)
-        row = np.quantile(np.abs(responses[..., inside]), _TAIL, axis=-1).astype(np.float32)
-        score = self.score(stack, part) if self.ready else 1.0
+        """Take a good part in: `stack` (K, H, W) DN, `part` (H, W) bool."""
+        log = self._log(stack, part)
+        if self.ready:
+            look = self._look(log, part)
+            self.scores.append(_peak(surprise.surprise_map(self._surprises(), look), part))
+            surprise.count(self.counts, look)
+            if self.golden is not None:
+                self.golden.add(log, self.seen)
+        else:
+            self._first.append((log, part))
+            if len(self._first) == LEAST_PARTS:
+                self._begin()
         self.seen += 1
-        if len(self.tails) < _RESERVOIR:
-            self.tails.append(row)
-            self.scores.append(score)
-            return
-        slot = int(self._rng.integers(self.seen))
-        if slot < _RESERVOIR:
-            self.tails[slot], self.scores[slot] = row, score
+        self._table = None
 
     def anomaly_map(self, stack: Stack, part: Mask) -> NDArray[np.float32]:
-        """Return how unlike good parts each pixel is, (H, W) float32: 1 is a good part's typical extreme.
+        """Return how unlike good parts each pixel is, (H, W) float32: 1 is a good part's typical peak, 0 is outside.
 
         Raises `DataError` before enough good parts were seen, or for another number of channels.
         """
         if not self.ready:
-            raise DataError(f"the background model has seen {len(self.tails)} good parts; it needs {LEAST_PARTS}")
-        limits = np.median(np.stack(self.tails), axis=0)
-        scaled = np.abs(self._responses(stack, part)) / np.maximum(limits, 1e-4)[..., None, None]
-        smooth = ndimage.gaussian_filter(scaled.max(axis=(0, 1)), 1.0)
-        anomaly: NDArray[np.float32] = np.where(_inner(part), smooth, 0).astype(np.float32)
+            raise DataError(f"the background model has seen {self.seen} good parts; it needs {LEAST_PARTS}")
+        raw = surprise.surprise_map(self._surprises(), self._look(self._log(stack, part), part))
+        anomaly: NDArray[np.float32] = np.where(part, raw / np.float32(self._typical()), 0).astype(np.float32)
         return anomaly
 
     def score(self, stack: Stack, part: Mask) -> float:
-        """Return the anomaly of a picture: the 99.98 % quantile of its map inside the part."""
-        anomaly = self.anomaly_map(stack, part)
-        inside = _inner(part)
-        return float(np.quantile(anomaly[inside], 0.9998)) if inside.any() else 0.0
+        """Return the anomaly of a picture: the mean of the most surprising pixels of its map, about 1 for a good
+        part."""
+        return _peak(self.anomaly_map(stack, part), part)
 
     def is_typical(self, score: float, spread: float = 4.0) -> bool:
-        """Tell whether a score lies within `spread` robust deviations of the good parts' scores."""
-        known = np.asarray(self.scores[LEAST_PARTS:])
-        if known.size < LEAST_PARTS:
+        """Tell whether a score lies within `spread` robust deviations (of logarithms) of the good parts' scores."""
+        if len(self.scores) < LEAST_PARTS:
             return True
-        middle = float(np.median(known))
-        deviation = max(1.4826 * float(np.median(np.abs(known - middle))), 0.05 * middle)
-        return score <= middle + spread * deviation
+        known = np.log(np.maximum(self._recent() / self._typical(), 1e-6))
+        deviation = max(1.4826 * float(np.median(np.abs(known - np.median(known)))), 0.03)
+        return float(np.log(max(score, 1e-6))) <= float(np.median(known)) + spread * deviation
 
     def propose_mask(self, stack: Stack, part: Mask) -> Mask:
         """Return the most suspicious regions, (H, W) bool; never empty as long as the part is not.
 
-        The threshold is half of the picture's own peak, at least 0.6 of a good part's extreme: a faint defect gets a mask
-        too, since somebody said that there is one.
+        A faint defect gets a mask too, since somebody said that there is one: the threshold is a share of the
+        picture's own peak.
         """
-        anomaly = self.anomaly_map(stack, part)
-        peak = float(anomaly.max())
-        seen = ndimage.binary_closing(anomaly > max(0.5 * peak, min(0.6, 0.9 * peak)), iterations=2)
-        labels, count = ndimage.label(seen, structure=np.ones((3, 3)))
-        if count == 0:
-            return np.asarray(anomaly >= peak) & part
-        strength = ndimage.sum_labels(anomaly, labels, np.arange(1, count + 1))
-        kept = np.flatnonzero(strength >= 0.2 * strength.max()) + 1
-        mask: Mask = ndimage.binary_fill_holes(np.isin(labels, kept))
-        return mask
+        log = self._log(stack, part)
+        maps = log if self.golden is None or self.golden.mean.shape != log.shape else self.golden.residual(log)
+        return regions.propose(self.anomaly_map(stack, part), maps, part)
 
     def save(self, path: Path) -> None:
-        """Write the statistics as ``.npz``, atomically."""
+        """Write the model as ``.npz``, atomically. Raises `StoreError` when it can't be written."""
+        facts = {"format": _FORMAT, "channels": self.channels, "bit_depth": self.bit_depth, "seen": self.seen}
+        arrays: dict[str, NDArray[np.generic]] = {"counts": self.counts, "scores": np.asarray(self.scores)}
+        if self.golden is not None:
+            arrays |= {"mean": self.golden.mean, "variance": self.golden.variance}
         buffer = io.BytesIO()
-        shape = np.array([self.channels, self.bit_depth, self.seen])
-        np.savez(buffer, shape=shape, tails=np.asarray(self.tails), scores=np.asarray(self.scores))
-        temporary = path.with_suffix(".partial")
-        temporary.write_bytes(buffer.getvalue())
-        temporary.replace(path)
+        np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), **arrays)  # type: ignore[arg-type]
+        write_bytes(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> BackgroundModel:
-        """Read statistics back. Raises `DataError` when the file is not ours."""
+        """Read a model back. Raises `DataError` when the file is not one, or has too few parts to go on from."""
         try:
             with np.load(path, allow_pickle=False) as data:
-                channels, bit_depth, seen = (int(value) for value in data["shape"])
-                return cls(channels, bit_depth, list(data["tails"]), [float(value) for value in data["scores"]], seen)
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{path} is not a background model; remove it and harvest again") from error
+                facts = json.loads(str(data["facts"]))
+                if facts["format"] != _FORMAT or facts["seen"] < LEAST_PARTS:
+                    raise DataError(f"{path} is of another version; it is made again from the backgrounds")
+                model = cls(int(facts["channels"]), int(facts["bit_depth"]), int(facts["seen"]))
+                if data["counts"].shape != model.counts.shape:
+                    raise DataError(f"{path} does not fit its own description; it is made again from the backgrounds")
+                model.counts = data["counts"]
+                model.scores.extend(float(value) for value in data["scores"])
+                if "mean" in data:
+                    model.golden = Golden(data["mean"], data["variance"])
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is not a background model; it is made again from the backgrounds") from error
+        return model
 
-    def _responses(self, stack: Stack, part: Mask) -> Maps:
-        """Return the band responses, (K, bands, H, W) float32 log contrast; 0 outside the part."""
+    def _begin(self) -> None:
+        self.golden = golden.begin([log for log, _ in self._first], [part for _, part in self._first])
+        # Each of the first parts is scored by the others, as every later one is by those before it.
+        looks = [self._look(log, part) for log, part in self._first]
+        for seen in looks:
+            surprise.count(self.counts, seen)
+        for seen, (_, part) in zip(looks, self._first, strict=True):
+            alone = surprise.empty_counts(self.channels)
+            surprise.count(alone, seen)
+            self.scores.append(_peak(surprise.surprise_map(surprise.tables(self.counts - alone), seen), part))
+        self._first.clear()
+
+    def _typical(self) -> float:
+        return max(float(np.median(self._recent())), 1e-3) if self.scores else 1.0
+
+    def _recent(self) -> NDArray[np.float64]:
+        # Scores fall while the model learns what there is: the older half was given by a model that knew less.
+        known = np.asarray(self.scores, np.float64)
+        return known[len(known) // 2 :] if len(known) >= 2 * LEAST_PARTS else known
+
+    def _surprises(self) -> Maps:
+        if self._table is None:
+            self._table = surprise.tables(self.counts)
+        return self._table
+
+    def _look(self, log: Maps, part: Mask) -> surprise.Look:
+        fits = self.golden is not None and self.golden.mean.shape == log.shape
+        return surprise.look(self.golden.residual(log) if self.golden is not None and fits else log, part)
+
+    def _log(self, stack: Stack, part: Mask) -> Maps:
+        """Return the log contrast against the part's own median, (K, H, W) float32; carrier takes the nearest part
+        pixel's."""
         if stack.shape[0] != self.channels:
             raise DataError(f"the background model has {self.channels} channels, the picture {stack.shape[0]}")
-        pixels = stack.astype(np.float32)
-        level = contrast.fill(pixels, part) if part.any() else pixels
-        # Outside, the part goes on smoothly: its edge must not ring in the bands.
-        log = contrast.of(np.where(part, pixels, level), np.ones_like(pixels), self.bit_depth)
-        blurred = [ndimage.gaussian_filter(log, (0, s, s), mode="nearest") for s in (*SIGMAS, _COARSEST)]
-        bands: Maps = np.stack([fine - coarse for fine, coarse in zip(blurred[:-1], blurred[1:], strict=True)], axis=1)
-        return bands
+        levels = stack.astype(np.float32) / np.float32((1 << self.bit_depth) - 1)
+        log: Maps = np.log(levels + np.float32(BLACK_OFFSET)).astype(np.float32)
+        inside = part if part.any() else np.ones_like(part)
+        log -= np.median(log[:, inside], axis=1)[:, None, None]
+        np.clip(log / np.float32(_SCALE), -_LIMIT, _LIMIT, out=log)
+        if inside.all():
+            return log
+        nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
+        filled: Maps = log[:, nearest[0], nearest[1]]
+        return filled
 
 
-def _inner(part: Mask) -> Mask:
-    """Return the part without its outermost pixels, whose neighbours are half guessed."""
-    if part.all():
-        return part
-    inner: Mask = ndimage.binary_erosion(part, iterations=3)
-    return inner
+def _peak(anomaly: NDArray[np.float32], part: Mask) -> float:
+    values = anomaly[part] if part.any() else anomaly.ravel()
+    # A share of the picture, so that texture averages out, but never more than a small defect's area.
+    kept = int(min(max(5, 0.002 * values.size), 200, values.size))
+    return float(np.partition(values, values.size - kept)[-kept:].mean())

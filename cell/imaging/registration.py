@@ -15,7 +15,7 @@ from cell.recipes import Rect
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartPlace:
-    """Where a part lies: its pixels (H, W) bool, their box, their share of the frame, and whether they touch its edge."""
+    """Where a part lies: its pixels (H, W) bool, their box, their share of the frame; whether they touch its edge."""
 
     mask: Mask
     box: Rect
