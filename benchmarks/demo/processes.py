@@ -48,11 +48,8 @@ class Processes:
         if self._watcher:
             self._watcher.join()
 
-    def start(self, module: str, address: str, ping: str) -> None:
-        """Start ``python -m module`` and wait until `ping` is answered at `address`.
-
-        Raises `InspectdError` with the last line of its log when it ends or does not answer in time.
-        """
+    def launch(self, module: str) -> Path:
+        """Start ``python -m module`` and return the path of its log."""
         log = self.logs / f"{module}.log"
         with log.open("ab") as stream:
             self.children[module] = subprocess.Popen(
@@ -62,6 +59,14 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
             )
+        return log
+
+    def start(self, module: str, address: str, ping: str) -> None:
+        """Start ``python -m module`` and wait until `ping` is answered at `address`.
+
+        Raises `InspectdError` with the last line of its log when it ends or does not answer in time.
+        """
+        log = self.launch(module)
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self.children[module].poll() is not None:

@@ -1,7 +1,8 @@
 """The scripted reviewer that stands in for a person in an unattended demo.
 
 It is shown what a person is shown (the candidate's pixels, the background, the confirmed seeds of the class) and
-nothing that a person is not. It is recorded as not a person, and what it accepts can train models for emulated cells only.
+nothing that a person is not. It is recorded as not a person, and what it accepts can train models for emulated cells
+only.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Decisions:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def confirm_seeds(client: Client, recipe_id: str, truth: Callable[[str], tuple[str | None, Mask]]) -> tuple[int, int]:
+def confirm_seeds(
+    client: Client, recipe_id: str, state_dir: Path, truth: Callable[[str], tuple[str | None, Mask]]
+) -> tuple[int, int]:
     """Confirm every proposal with the class and mask that the quality department's records give; refuse good parts.
 
     :param truth: defect class (None for a good part) and mask (H, W) of a part id.
@@ -61,7 +64,9 @@ def confirm_seeds(client: Client, recipe_id: str, truth: Callable[[str], tuple[s
     reply = client.call("inspectd.seeds", {"recipe_id": recipe_id, "state": SeedState.PROPOSED.value}, timeout_s=30)
     for record in reply["seeds"]:
         seed = Seed.model_validate(record)
-        defect_class, mask = truth(seed.part_id)
+        # The store names the physical part; the picture itself knows under which id it was triggered.
+        picture = read_stack(state_dir / seed.image.path)
+        defect_class, mask = truth(str(picture.metadata["part_id"]))
         if defect_class is None or not mask.any():
             refusal = {"seed_id": seed.seed_id, "reviewer": NAME, "reason": "a good part"}
             client.call("inspectd.seed.refuse", refusal, timeout_s=30)
