@@ -23,6 +23,11 @@ _MOST_CLIPPED = 0.2
 #: Least share of the frame that a part covers, against its predecessors' median.
 _LEAST_COVER = 0.3
 _MEMORY = 200
+_EXPOSURE_TOLERANCE = 0.1
+#: Robust deviations from the good parts' anomaly: up to which a part that was reported good is believed, up to which
+#: one that nobody spoke of counts as good (a bad part among the backgrounds costs more than a good part that waits),
+#: and above which it counts as bad.
+GOOD_SPREAD, UNKNOWN_SPREAD, BAD_SPREAD = 8.0, 1.5, 12.0
 
 
 @dataclass(slots=True)
@@ -53,6 +58,9 @@ def examine(
     outcome: Outcome,
 ) -> Finding:
     """Look at one picture. What a report says goes before what the anomaly says, and that before nothing at all."""
+    foreign = _foreign(stack, recipe)
+    if foreign:
+        return Finding("refused", foreign)
     place = locate(stack.pixels, recipe.carrier_max_dn)
     if place is None:
         return Finding("refused", "no part on the carrier")
@@ -66,14 +74,39 @@ def examine(
     if not model.ready:
         return _background(place, figures, quality) if good else Finding("wait")
     figures["anomaly"] = model.score(stack.pixels, place.mask)
-    typical = model.is_typical(figures["anomaly"], spread=8.0 if good else 3.0)
-    if typical:
-        return _background(place, figures, quality) if good or outcome is not Outcome.NG else Finding("wait")
+    return _by_anomaly(stack, place, figures, quality, model, good=good, doubted=outcome is Outcome.NG)
+
+
+def _by_anomaly(
+    stack: StoredStack,
+    place: PartPlace,
+    figures: dict[str, float],
+    quality: Quality,
+    model: BackgroundModel,
+    *,
+    good: bool,
+    doubted: bool,
+) -> Finding:
+    anomaly = figures["anomaly"]
+    if model.is_typical(anomaly, spread=GOOD_SPREAD if good else UNKNOWN_SPREAD):
+        return Finding("wait") if doubted and not good else _background(place, figures, quality)
     if good:
         return Finding("refused", "unlike the other good parts")
-    if model.is_typical(figures["anomaly"], spread=12.0):
+    if model.is_typical(anomaly, spread=BAD_SPREAD):
         return Finding("wait")
     return _seed(stack, place, model, "")
+
+
+def _foreign(stack: StoredStack, recipe: Recipe) -> str:
+    """Return why the picture was not taken as the recipe says, or nothing."""
+    if stack.channels != recipe.channel_names:
+        return "other channels than the recipe's"
+    if stack.pixels.shape[1:] != (recipe.height, recipe.width) or stack.bit_depth != recipe.bit_depth:
+        return "other size or bit depth than the recipe's"
+    for used, channel in zip(stack.exposure_us, recipe.channels, strict=True):
+        if used > 0 and abs(used / channel.exposure_us - 1) > _EXPOSURE_TOLERANCE:
+            return "other exposure than the recipe's"
+    return ""
 
 
 def _seed(stack: StoredStack, place: PartPlace, model: BackgroundModel, defect_class: str) -> Finding:

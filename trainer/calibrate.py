@@ -31,11 +31,13 @@ def calibrate(
     calibration_id: str,
     now: datetime,
     repeats: NDArray[np.uint8] | NDArray[np.uint16] | None = None,
+    dark: NDArray[np.uint8] | NDArray[np.uint16] | None = None,
 ) -> Calibration:
     """Make a calibration.
 
     :param backgrounds: good parts, (K, H, W) uint8 or uint16 DN each.
     :param repeats: (R, K, H, W) of one part that did not move, R at least `noise.MIN_REPEATS`; makes it measured.
+    :param dark: (R', K, H, W) with the lights off; without it the read noise rests on an assumed black level of 0.
     :raises CalibrationError: without backgrounds, or when no area is fit to measure on.
     """
     if not backgrounds:
@@ -43,7 +45,7 @@ def calibrate(
     channels, findings = [], []
     for index, name in enumerate(recipe.channel_names):
         frames = [stack[index] for stack in backgrounds]
-        fit = _noise(recipe, index, frames, repeats)
+        fit = _noise(recipe, index, frames, repeats, dark)
         findings += [f"{name}: {finding}" for finding in fit.findings]
         channels.append(
             ChannelCalibration(
@@ -106,9 +108,12 @@ def _noise(
     channel: int,
     frames: Sequence[NDArray[np.uint8] | NDArray[np.uint16]],
     repeats: NDArray[np.uint8] | NDArray[np.uint16] | None,
+    dark: NDArray[np.uint8] | NDArray[np.uint16] | None,
 ) -> noise.NoiseFit:
     if repeats is not None:
-        return noise.fit_photon_transfer(repeats[:, channel], bit_depth=recipe.bit_depth)
+        return noise.fit_photon_transfer(
+            repeats[:, channel], bit_depth=recipe.bit_depth, dark=None if dark is None else dark[:, channel]
+        )
     above = -1.0 if recipe.carrier_max_dn is None else float(recipe.carrier_max_dn)
     return noise.estimate_from_singles(frames, bit_depth=recipe.bit_depth, above_dn=above)
 

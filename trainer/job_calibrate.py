@@ -2,6 +2,7 @@
 
 Repeats are frame sets of one part that did not move, archived TIFF stacks copied to ``calibrations/<recipe>/repeats/``.
 With enough of them the calibration is measured; without any it is a degraded one, which says what it does not know.
+Frame sets taken with the lights off, in ``dark/`` beside them, give the dark level.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def calibrate(context: JobContext) -> dict[str, Any]:
         raise JobError(f"job {context.job.job_id} has the parameters of another kind of job; ask for a new one")
     recipe = context.recipe
     backgrounds = _backgrounds(context)
-    repeats = _repeats(context)
+    repeats = _still(context, "repeats")
+    dark = _still(context, "dark")
     context.progress(Progress(stage="measuring", done=0, total=len(recipe.channels)))
     calibration = measure(
         recipe,
@@ -45,6 +47,7 @@ def calibrate(context: JobContext) -> dict[str, Any]:
         calibration_id=f"cal-{context.job.job_id}-{digest.of_record(context.job.created_at.isoformat())[:8]}",
         now=utc_now(),
         repeats=repeats,
+        dark=dark,
     )
     context.go_on()
     folder = context.store.state.calibrations / recipe.recipe_id
@@ -75,16 +78,16 @@ def _backgrounds(context: JobContext) -> list[Stack]:
     return stacks
 
 
-def _repeats(context: JobContext) -> NDArray[Any] | None:
-    folder = context.store.state.calibrations / context.recipe.recipe_id / "repeats"
+def _still(context: JobContext, name: str) -> NDArray[Any] | None:
+    folder = context.store.state.calibrations / context.recipe.recipe_id / name
     files = sorted(folder.glob("*.tif"))[-MOST_REPEATS:]
     if not files:
         return None
     stacks = []
     for index, file in enumerate(files):
         context.go_on()
-        context.progress(Progress(stage="reading repeats", done=index, total=len(files)))
+        context.progress(Progress(stage=f"reading {name}", done=index, total=len(files)))
         stacks.append(check_fits(read_stack(file), context.recipe, file.name))
     if len({stack.dtype for stack in stacks}) > 1:
-        raise DataError(f"the repeats in {folder} were taken with different bit depths; take them again")
+        raise DataError(f"the pictures in {folder} were taken with different bit depths; take them again")
     return np.stack(stacks)

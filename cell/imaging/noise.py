@@ -95,6 +95,8 @@ def fit_photon_transfer(
             f"a photon transfer needs at least {MIN_REPEATS} repeats (R, H, W) of a still part, got shape "
             f"{repeats.shape}; grab more without moving the part"
         )
+    if dark is not None and (dark.ndim != 3 or dark.shape[0] < 2):
+        raise CalibrationError(f"dark frames must be at least two (R, H, W), got shape {dark.shape}; grab more")
     saturation = float((1 << bit_depth) - 1)
     mean, variance, pair_noise, moved = _temporal(repeats)
     if float(variance.max(initial=0.0)) == 0.0:

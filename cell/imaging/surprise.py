@@ -98,10 +98,12 @@ def surprise_map(table: Maps, seen: Look) -> Maps:
     channels = table.shape[0]
     total = np.zeros((channels, *seen.shape), np.float32)
     for octave, (bins, strata) in enumerate(zip(seen.bins, seen.strata, strict=True)):
+        zone = strata.astype(np.intp) * BINS
         for channel in range(channels):
             here = np.zeros(strata.shape, np.float32)
             for which in range(FILTERS):
-                here += table[channel, octave, which][strata, bins[channel, which]]
+                # `take` lets other threads run meanwhile, indexing does not.
+                here += table[channel, octave, which].ravel().take(zone + bins[channel, which])
             total[channel] += _enlarged(here, octave, seen.shape)
     joined: Maps = np.sqrt((total * total).sum(axis=0))
     smooth: Maps = ndimage.gaussian_filter(joined, _SMOOTHING_PX, mode="nearest")
