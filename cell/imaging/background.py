@@ -123,7 +123,7 @@ class BackgroundModel:
     def load(cls, path: Path) -> BackgroundModel:
         """Read a model back. Raises `DataError` when the file is not one, or has too few parts to go on from."""
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
                 facts = json.loads(str(data["facts"]))
                 if facts["format"] != _FORMAT or facts["seen"] < LEAST_PARTS:
                     raise DataError(f"{path} is of another version; it is made again from the backgrounds")
