@@ -27,7 +27,7 @@ _EXPOSURE_TOLERANCE = 0.1
 #: Robust deviations from the good parts' anomaly: up to which a part that was reported good is believed, up to which
 #: one that nobody spoke of counts as good (a bad part among the backgrounds costs more than a good part that waits),
 #: and above which it counts as bad.
-GOOD_SPREAD, UNKNOWN_SPREAD, BAD_SPREAD = 8.0, 1.5, 12.0
+GOOD_SPREAD, UNKNOWN_SPREAD, BAD_SPREAD = 8.0, 1.5, 6.0
 
 
 @dataclass(slots=True)

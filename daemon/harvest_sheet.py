@@ -43,8 +43,10 @@ class ContactSheet:
         """Write the sheet as PNG, atomically; nothing when it is empty. Raises `StoreError` when it can't."""
         if not self._kinds:
             return
-        rows = sum(-(-len(pictures) // _COLUMNS) for pictures in self._kinds.values())
-        height = len(self._kinds) * (_CAPTION + 6) + rows * (_TILE + 4)
+        heights = {kind: max(len(picture) for picture in pictures) + 4 for kind, pictures in self._kinds.items()}
+        height = sum(
+            _CAPTION + 6 - (-len(pictures) // _COLUMNS) * heights[kind] for kind, pictures in self._kinds.items()
+        )
         sheet = Image.new("RGB", (_COLUMNS * (_TILE + 4), height), (245, 245, 245))
         draw = ImageDraw.Draw(sheet)
         y = 0
@@ -54,8 +56,8 @@ class ContactSheet:
             y += _CAPTION + 6
             for index, picture in enumerate(pictures):
                 row, column = divmod(index, _COLUMNS)
-                sheet.paste(Image.fromarray(picture), (column * (_TILE + 4) + 2, y + row * (_TILE + 4)))
-            y += -(-len(pictures) // _COLUMNS) * (_TILE + 4)
+                sheet.paste(Image.fromarray(picture), (column * (_TILE + 4) + 2, y + row * heights[kind]))
+            y -= (-len(pictures) // _COLUMNS) * heights[kind]
         buffer = io.BytesIO()
         sheet.save(buffer, format="PNG")
         write_bytes(path, buffer.getvalue())

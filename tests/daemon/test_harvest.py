@@ -142,7 +142,9 @@ def test_with_no_report_at_all_no_bad_part_enters(cell: Cell) -> None:
     taken = {background.part_id for background in cell.learning.backgrounds("plate")}
     assert not taken & set(bad)
     assert len(taken) >= 17  # at least half of the good parts
-    assert all(seed.part_id in bad for seed in cell.learning.seeds("plate"))
+    proposed = {seed.part_id for seed in cell.learning.seeds("plate")}
+    assert len(proposed & set(bad)) >= 3
+    assert len(proposed - set(bad)) <= 1  # a person looks at each
     assert summary["backgrounds"] == len(taken)
 
 
