@@ -44,10 +44,6 @@ class _Picture:
     mask: Mask | None
 
 
-class ExportCancelled(StateError):
-    """Raise when the service stops in the middle of an export; nothing is left of it."""
-
-
 def export(
     store: LearningStore,
     recipe: Recipe,
@@ -92,7 +88,7 @@ def _pictures(store: LearningStore, recipe: Recipe, cancelled: Callable[[], bool
 
 def _go_on(cancelled: Callable[[], bool]) -> None:
     if cancelled():
-        raise ExportCancelled("the trainer stops; export again when it is up")
+        raise StateError("the trainer stops; export again when it is up")
 
 
 def _channels(name: str, stack: NDArray[Any], recipe: Recipe, kind: str, mask: Mask | None) -> Iterator[_Picture]:
