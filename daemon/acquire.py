@@ -74,7 +74,6 @@ class Acquirer:
             return self._failed(part, captured_at, fault_of(error), str(error))
         frames: list[Frame] = []
         channel = recipe.channels[0]
-        self._last_id = None
         try:
             with self._dark_afterwards():
                 for channel in recipe.channels:

@@ -13,6 +13,7 @@ from typing import Any
 
 from cell.errors import StateError
 from cell.settings import Settings
+from cell.store.files import write_bytes
 from cell.store.line import LineStore
 from cell.store.line_records import PartReport
 from cell.wire.server import Request
@@ -169,6 +170,10 @@ class Dispatcher:
     def _add_recipe(self, _: Request, arguments: v.AddRecipeArguments) -> Result:
         recipe = arguments.Recipe
         found = self._rooms.store.recipes.add(recipe)
+        # The trainer and the pages read recipes from the folder; the line's database is the daemon's alone.
+        write_bytes(
+            self._rooms.settings.recipes_dir / f"{recipe.recipe_id}.json", recipe.model_dump_json(indent=1).encode()
+        )
         internal = {"Id": recipe.recipe_id, "Version": str(recipe.version), "Hash": found, "HashAlgorithm": "SHA-256"}
         return {"Error": 0, "RecipeId": recipe.recipe_id, "InternalRecipeId": internal}
 
