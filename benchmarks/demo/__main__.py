@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmarks.demo import offline, report, summary
 from benchmarks.demo.results import DemoReport, ModelSummary
 from benchmarks.demo.reviewer import ScriptedReviewer, confirm_seeds
-from benchmarks.demo.scenario import choose
+from benchmarks.demo.scenario import choose, of_plates
 from benchmarks.demo.workshop import Workshop, workshop
 from cell.defects import SeedState, Split
 from cell.errors import InspectdError
@@ -35,7 +35,7 @@ def main() -> int:
     options = _parser().parse_args()
     console = Console()
     try:
-        scenario = choose()
+        scenario = of_plates() if options.simulated else choose()
         with workshop(options.folder.resolve(), scenario, console, options.threads) as shop:
             result = _run(shop, options)
     except InspectdError as error:
@@ -182,6 +182,9 @@ def _result(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__)
     parser.add_argument("--review", choices=("script", "web"), default="script", help="who reviews")
+    parser.add_argument(
+        "--simulated", action="store_true", help="show the simulated product even when pictures are there"
+    )
     parser.add_argument("--folder", type=Path, default=_FOLDER, help="emptied and filled anew")
     parser.add_argument("--per-class", type=int, default=25, help="candidates of each class")
     parser.add_argument("--planted", type=int, default=10, help="known-bad candidates hidden among them")

@@ -23,8 +23,9 @@ _ROOT = Path(__file__).parents[2]
 DEFAULT_DATA = _ROOT.parent / "shared" / "data" / "magnetic-tile"
 _LIGHTS = 4
 _PLATES_GOOD, _PLATES_SEEDS, _PLATES_HELD_OUT = 60, 6, 12
-#: Every second picture of a tile is shown when a tile has more: the demo is to be through in 25 minutes.
-_PICTURES_OF_A_PART = 3
+#: Pictures shown of a part that was photographed more often: the demo is to be through in 25 minutes.
+_PICTURES_OF_A_PART = 2
+_PICTURES_OF_A_SEED = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,14 +65,16 @@ def of_folder(folder: Path) -> Scenario:
     held_out = [part for part in parts if part.startswith("test/")]
     if not learning or not held_out:
         raise DataError(f"{folder} must hold seeds/, backgrounds/ and test/; see docs/data-layout.md")
-    thin = set(_thinned(part for part in parts if product.defect_class(part) is None or part in held_out))
+    seeds = {part for part in parts if part.startswith("seeds/")}
+    thin = set(_thinned(seeds, _PICTURES_OF_A_SEED))
+    thin |= set(_thinned((part for part in parts if part not in seeds), _PICTURES_OF_A_PART))
     return Scenario(
         title=folder.name,
         source=f"real pictures of {folder.name}",
         recipe=_archiving(recipe),
         emulated=EmulatedCellSettings(product="folder", folder=folder.resolve()),
         product=product,
-        learning=tuple(part for part in learning if part in thin or product.defect_class(part) is not None),
+        learning=tuple(part for part in learning if part in thin),
         held_out=_mixed(part for part in held_out if part in thin),
     )
 
@@ -101,14 +104,14 @@ def _archiving(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"archive": ArchiveRule(ok_share=1.0, ring=0), "deadline_ms": 1000.0})
 
 
-def _thinned(parts: Iterable[str]) -> list[str]:
+def _thinned(parts: Iterable[str], most: int) -> list[str]:
+    """Return at most `most` pictures of each physical part, evenly from all of its pictures."""
     by_part: dict[str, list[str]] = {}
-    for part in parts:
+    for part in sorted(parts):
         by_part.setdefault(physical_part(part), []).append(part)
     chosen = []
     for pictures in by_part.values():
-        step = max(1, len(pictures) // _PICTURES_OF_A_PART)
-        chosen += pictures[::step][:_PICTURES_OF_A_PART]
+        chosen += pictures[:: max(1, len(pictures) // most)][:most]
     return chosen
 
 
