@@ -16,7 +16,7 @@ from cell.frames import Stack
 
 Grey = NDArray[np.uint8]
 #: Edge of a crop in pixels of the report.
-TILE = 150
+TILE = 132
 _OUTLINE = (255, 176, 0)
 
 
