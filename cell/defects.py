@@ -77,7 +77,7 @@ class GeneratorParameters(Record):
 
     arm: Name  # diffusion, procedural, copypaste, vae, gan
     defect_class: Name
-    severity: float = Field(gt=0)  # d-prime: root of the summed squared residual in units of the noise sigma
+    severity: float = Field(gt=0)  # asked for, relative: 1 is the median seed; the result's d-prime is the candidate's
     center_x: float
     center_y: float
     orientation_deg: float = Field(ge=-180, le=180)
