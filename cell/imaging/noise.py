@@ -29,6 +29,8 @@ MIN_REPEATS = 8
 #: Neighbouring pixels that go together more than this were computed, not measured.
 CORRELATED = 0.1
 _BINS = 64
+#: Frames that are searched for the traces of a codec.
+_CODEC_FRAMES = 6
 _MIN_BIN_PIXELS = 64
 #: Share of honest pixels that the outlier test may throw away in a bin.
 _OUTLIER_TAIL = 1e-4
@@ -147,7 +149,9 @@ def estimate_from_singles(frames: Iterable[NDArray[Any]], *, bit_depth: int, abo
         if blocks is not None:
             levels.append(blocks.sigma)
             correlations.append(lag1(blocks.detrended))
-            coded = coded or codec.findings(frame)
+            # One camera codes all frames or none; looking costs more than everything else here.
+            if not coded and len(levels) <= _CODEC_FRAMES:
+                coded = codec.findings(frame)
     if not levels:
         raise CalibrationError(
             "no flat, unclipped area of 8x8 pixels in any frame; give well exposed frames of good parts"
