@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from cell.defects import Background, Mask, Seed, SeedState
+from cell.defects import Background, Mask, Seed, SeedState, Split
 from cell.frames import Stack
 from cell.recipes import Recipe
 from cell.store.images import read_label, read_stack
@@ -94,7 +94,9 @@ class ScriptedReviewer:
         seeds = client.call(
             "inspectd.seeds", {"recipe_id": recipe.recipe_id, "state": SeedState.CONFIRMED.value}, timeout_s=30
         )
-        self._looks = self._learn([Seed.model_validate(record) for record in seeds["seeds"]])
+        confirmed = [Seed.model_validate(record) for record in seeds["seeds"]]
+        # Held-out parts decide about the model; they must not decide about its training images.
+        self._looks = self._learn([seed for seed in confirmed if seed.split is Split.LEARN])
 
     def review(self, progress: Callable[[int, int], None]) -> Decisions:
         """Decide until nothing waits; `progress` is told how many are done, and of how many."""

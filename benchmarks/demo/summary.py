@@ -13,7 +13,7 @@ from benchmarks.demo.plc import Answer
 from benchmarks.demo.report import Group
 from benchmarks.demo.results import Judged, LineSummary, ModelSummary, ReviewSummary
 from benchmarks.demo.scenario import Scenario
-from cell.defects import CandidateState, SeedState
+from cell.defects import CandidateState, SeedState, Split
 from cell.imaging.folders import physical_part
 from cell.models import ModelManifest, RateBound, SampleKind
 from cell.store.images import read_stack
@@ -102,7 +102,7 @@ def gallery(store: LearningStore, scenario: Scenario) -> list[Group]:
     recipe_id = scenario.recipe.recipe_id
     groups = []
     for name in scenario.recipe.class_names:
-        seeds = store.seeds(recipe_id, state=SeedState.CONFIRMED, defect_class=name)
+        seeds = store.seeds(recipe_id, state=SeedState.CONFIRMED, split=Split.LEARN, defect_class=name)
         rows = store.candidates.list(recipe_id, defect_class=name, limit=1000)
         spread = seeds[:: max(1, len(seeds) // _SEEDS_SHOWN)][:_SEEDS_SHOWN]
         shown = [(store.read_image(s.image).pixels, store.read_mask(s.mask), f"seed {s.part_id}", "") for s in spread]
