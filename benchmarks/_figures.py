@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluate import GOOD, PixelPrecisions, Scored
-from trainer.metrics import auroc, bootstrap_by_group, clopper_pearson
+from trainer.metrics import auroc_within, bootstrap_by_group, clopper_pearson
 
 DRAWS = 1000
 
@@ -20,14 +20,15 @@ def figures(
     """Return the benchmark's keys. Without a threshold `fa`, `fr` and `recall` are None."""
     scores = np.array([one.score for one in scored])
     truths = np.array([one.truth for one in scored])
+    folds = np.array([one.fold for one in scored], np.intp)
     groups = [one.group for one in scored]
     good = truths == GOOD
 
     def pooled(rows: NDArray[np.intp]) -> float | None:
-        return auroc(scores[rows][~good[rows]], scores[rows][good[rows]])
+        return auroc_within(scores[rows], ~good[rows], folds[rows])
 
     def macro(rows: NDArray[np.intp]) -> float | None:
-        return macro_auroc(scores[rows], truths[rows], classes)
+        return macro_auroc(scores[rows], truths[rows], folds[rows], classes)
 
     everything = np.arange(len(scored))
     result: dict[str, Any] = {
@@ -35,7 +36,7 @@ def figures(
         "auroc_95": bootstrap_by_group(groups, truths.tolist(), pooled, DRAWS),
         "auroc_macro": macro(everything),
         "auroc_macro_95": bootstrap_by_group(groups, truths.tolist(), macro, DRAWS),
-        "auroc_by_class": {name: auroc(scores[truths == name], scores[good]) for name in classes},
+        "auroc_by_class": auroc_by_class(scores, truths, folds, classes),
     }
     result |= _at_threshold(scored, classes, threshold)
     result |= _oracle(scores, good)
@@ -45,11 +46,22 @@ def figures(
     return result
 
 
-def macro_auroc(scores: NDArray[np.float64], truths: NDArray[np.str_], classes: Sequence[str]) -> float | None:
+def auroc_by_class(
+    scores: NDArray[np.float64], truths: NDArray[np.str_], folds: NDArray[np.intp], classes: Sequence[str]
+) -> dict[str, float | None]:
+    """Return for each class its AUROC against good, see :func:`trainer.metrics.auroc_within`."""
+    values: dict[str, float | None] = {}
+    for name in classes:
+        rows = np.isin(truths, [name, GOOD])
+        values[name] = auroc_within(scores[rows], truths[rows] == name, folds[rows])
+    return values
+
+
+def macro_auroc(
+    scores: NDArray[np.float64], truths: NDArray[np.str_], folds: NDArray[np.intp], classes: Sequence[str]
+) -> float | None:
     """Return the mean over the classes of the AUROC of that class against good."""
-    good = scores[truths == GOOD]
-    values = [auroc(scores[truths == name], good) for name in classes]
-    known = [value for value in values if value is not None]
+    known = [value for value in auroc_by_class(scores, truths, folds, classes).values() if value is not None]
     return float(np.mean(known)) if known else None
 
 

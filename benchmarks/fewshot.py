@@ -5,7 +5,8 @@
 Learns from the first N parts a class of ``seeds/`` and from ``backgrounds/``, freezes its threshold by grouped
 cross-validation in there, and scores ``test/`` once. The arm ``oracle`` is the upper bound that the detector can reach
 with all the real defects there are: it also learns from the labelled test parts, in folds by part, so that every test
-part is scored by a model that never saw it; it freezes no threshold.
+part is scored by a model that never saw it; it freezes no threshold. With ``--inner`` the figures of the cross-validation
+are printed and ``test/`` is not touched: by them, and never by the test, is anything chosen.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _layout
-from benchmarks._arms import ARMS, export_synthetic, synthesise
+from benchmarks._arms import ARMS, Synthetic, export_synthetic, synthesise
 from benchmarks._figures import figures
 from benchmarks._layout import Product
 from cell.defects import Sample
@@ -39,7 +40,10 @@ ORACLE_FOLDS = 4
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return the exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.inner and (options.arm == ORACLE or not options.folds):
+        parser.error("--inner needs an arm other than oracle and --folds above 0")
     try:
         result = run(options)
     except InspectdError as error:
@@ -60,6 +64,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     config = FitConfig(seed=options.seed, threads=options.threads)
     if options.updates:
         config = replace(config, updates=options.updates)
+    if options.inner:
+        return _validate(options, product, preprocessing, config)
     pixels = PixelPrecisions.empty(product.classes)
     extra: dict[str, Any] = {}
     if options.arm == ORACLE:
@@ -67,18 +73,54 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             threshold, scored = None, _oracle(product, preprocessing, config, pixels, options.quiet)
     else:
         threshold, scored, extra = _learn_and_test(options, product, preprocessing, config, pixels, seconds)
+    known = figures(scored, pixels, product.classes, threshold)
+    return _result(options, product, config, known | extra, seconds, scored)
+
+
+def _result(
+    options: argparse.Namespace,
+    product: Product,
+    config: FitConfig,
+    known: dict[str, Any],
+    seconds: dict[str, float],
+    scored: Sequence[Scored],
+) -> dict[str, Any]:
     return {
         "data": product.name,
         "arm": options.arm,
         "shots": options.shots,
         "seed": options.seed,
         "updates": config.updates,
-        **figures(scored, pixels, product.classes, threshold),
-        **extra,
+        "scored_on": "learning parts, by cross-validation" if options.inner else "test",
+        **known,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "scores": {one.sample_id: [one.truth, one.group, one.score] for one in scored},
+        "scores": {one.sample_id: [one.truth, one.group, one.score, one.fold] for one in scored},
     }
+
+
+def _learning_parts(
+    options: argparse.Namespace, product: Product, seconds: dict[str, float]
+) -> tuple[list[Sample], Synthetic]:
+    with _stage("generate", seconds):
+        made = synthesise(options.arm, product, options.per_class, options.seed, _reporter(options.quiet))
+        if options.export:
+            export_synthetic(made.samples, product.classes, options.export)
+    return [*product.seeds, *product.backgrounds, *made.samples], made
+
+
+def _validate(
+    options: argparse.Namespace, product: Product, preprocessing: Preprocessing, config: FitConfig
+) -> dict[str, Any]:
+    seconds: dict[str, float] = {}
+    learning, made = _learning_parts(options, product, seconds)
+    rule = ThresholdRule(folds=options.folds, seeds_are_held_out=made.seeds_can_be_held_out)
+    with _stage("cross-validation", seconds):
+        report = _reporter(options.quiet)
+        inner = cross_validate(learning, preprocessing, product.classes, config, rule, progress=report)
+    known = figures(inner.scored, inner.pixels, product.classes, inner.threshold)
+    extra = {"synthetic": len(made.samples), "threshold_source": inner.source}
+    return _result(options, product, config, known | extra, seconds, inner.scored)
 
 
 def _learn_and_test(
@@ -89,11 +131,7 @@ def _learn_and_test(
     pixels: PixelPrecisions,
     seconds: dict[str, float],
 ) -> tuple[float | None, list[Scored], dict[str, Any]]:
-    with _stage("generate", seconds):
-        made = synthesise(options.arm, product, options.per_class, options.seed, _reporter(options.quiet))
-        if options.export:
-            export_synthetic(made.samples, product.classes, options.export)
-    learning: list[Sample] = [*product.seeds, *product.backgrounds, *made.samples]
+    learning, made = _learning_parts(options, product, seconds)
     threshold: float | None = None
     extra: dict[str, Any] = {"synthetic": len(made.samples)}
     if options.folds:
@@ -112,9 +150,9 @@ def _learn_and_test(
 
 
 def _inner_figures(inner: CrossValidation, classes: Sequence[str]) -> dict[str, Any]:
-    """What the cross-validation alone says: by this, and never by the test, is anything chosen."""
-    known = figures(inner.scored, PixelPrecisions.empty(classes), classes, inner.threshold)
-    keys = ("auroc", "auroc_macro", "auroc_by_class", "fa", "fr")
+    """What the cross-validation alone says."""
+    known = figures(inner.scored, inner.pixels, classes, inner.threshold)
+    keys = ("auroc", "auroc_macro", "auroc_by_class", "fa", "fr", "pixel_ap", "pixel_ap_macro")
     return {"threshold_source": inner.source, "inner": {key: known[key] for key in keys}}
 
 
@@ -134,7 +172,7 @@ def _oracle(
             stage=f"oracle {fold + 1}/{ORACLE_FOLDS}",
         )
         held_out = [sample for sample in product.test if dealt[sample.group] == fold]
-        scored += score_samples(model.predict, held_out, product.classes, pixels)
+        scored += score_samples(model.predict, held_out, product.classes, pixels, fold=fold)
     return scored
 
 
@@ -195,6 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--per-class", type=int, default=60, help="synthetic images a class")
     parser.add_argument("--updates", type=int, default=0, help="of the network; default: FitConfig's")
     parser.add_argument("--folds", type=int, default=3, help="of the cross-validation; 0: no threshold, no fa and fr")
+    parser.add_argument("--inner", action="store_true", help="cross-validate inside the learning parts; no test")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", type=Path, help="write the synthetic set as OUT/<class>/NAME.png, NAME_mask.png")
     parser.add_argument("--json", type=Path, help="write all figures and the score of every test picture")

@@ -25,6 +25,8 @@ from trainer.metrics import bootstrap_by_group
 
 _COLUMNS = ("auroc", "auroc_macro", "pixel_ap", "pixel_ap_macro", "fa", "fr", "oracle_fa_at_fr5", "oracle_fr_at_fa0")
 Run = dict[str, Any]
+#: Score and fold of every picture.
+_Said = tuple[NDArray[np.float64], NDArray[np.intp]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,18 +57,26 @@ def paired_difference(runs: Sequence[Run], others: Sequence[Run]) -> str:
     truths = np.array([runs[0]["scores"][name][0] for name in names])
     groups = [runs[0]["scores"][name][1] for name in names]
     classes = sorted(set(truths.tolist()) - {GOOD})
-    ours, theirs = (np.array([[run["scores"][name][2] for name in names] for run in side]) for side in (runs, others))
+    ours, theirs = ([_said(run, names) for run in side] for side in (runs, others))
 
     def difference(rows: NDArray[np.intp]) -> float:
-        return _mean_macro(ours[:, rows], truths[rows], classes) - _mean_macro(theirs[:, rows], truths[rows], classes)
+        return _mean_macro(ours, rows, truths, classes) - _mean_macro(theirs, rows, truths, classes)
 
     interval = bootstrap_by_group(groups, truths.tolist(), difference, DRAWS)
     value = difference(np.arange(len(names)))
     return f"{value:+.3f}" + (f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "")
 
 
-def _mean_macro(scores: NDArray[np.float64], truths: NDArray[np.str_], classes: Sequence[str]) -> float:
-    return float(np.mean([macro_auroc(row, truths, classes) for row in scores]))
+def _said(run: Run, names: Sequence[str]) -> _Said:
+    rows = [run["scores"][name] for name in names]
+    return np.array([row[2] for row in rows]), np.array([row[3] for row in rows], np.intp)
+
+
+def _mean_macro(
+    said: Sequence[_Said], rows: NDArray[np.intp], truths: NDArray[np.str_], classes: Sequence[str]
+) -> float:
+    values = [macro_auroc(scores[rows], truths[rows], folds[rows], classes) for scores, folds in said]
+    return float(np.mean([value for value in values if value is not None]))
 
 
 def _spread(values: Sequence[float | None]) -> str:

@@ -33,6 +33,11 @@ class Frame:
     camera: str  # serial number or user id
     frame_id: int  # the camera's own counter or block id
     timestamp_ns: int  # the camera's own clock; 0 where it has none
+    #: The camera's own count of the edges on its trigger line (chunk data); None where it counts none. By this, and
+    #: never by the order of arrival, a frame belongs to a part.
+    trigger_count: int | None = None
+    line_count: int | None = None  # encoder or line counter of the chunk data
+    pixel_format: str = ""  # as the camera names it (PFNC), e.g. Mono12p; empty where it names none
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -26,6 +26,16 @@ class Rect(Record):
         return self.x + self.width <= width and self.y + self.height <= height
 
 
+class SensorSetup(Record):
+    """Which pixels the camera reads out and how it sends them; the frame's size is the recipe's, after binning."""
+
+    offset_x: int = Field(default=0, ge=0)
+    offset_y: int = Field(default=0, ge=0)
+    binning: int = Field(default=1, ge=1, le=8)  # both ways
+    #: PFNC name such as Mono12p or BayerRG8; None: the monochrome format of the recipe's bit depth.
+    pixel_format: Name | None = None
+
+
 class Channel(Record):
     """One illumination channel: a light setting and the exposure taken under it."""
 
@@ -34,6 +44,12 @@ class Channel(Record):
     gain_db: float = Field(default=0.0, ge=0)
     #: Relative intensity of each light line that is on during the exposure; the others are off.
     lights: dict[Name, Fraction] = Field(min_length=1)
+    #: Pulse width of the strobed lines; None: they shine as long as the exposure lasts, or continuously.
+    strobe_us: float | None = Field(default=None, gt=0)
+    #: Which camera takes it, by its name in the settings; all frames of a recipe have one size.
+    camera: Name = "camera"
+    #: Colour plane of an RGB or Bayer camera; consecutive channels that differ in nothing else share one exposure.
+    plane: Literal["mono", "red", "green", "blue"] = "mono"
 
 
 class DefectClass(Record):
@@ -64,6 +80,7 @@ class Recipe(Record):
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     bit_depth: int = Field(default=8, ge=8, le=16)
+    sensor: SensorSetup = SensorSetup()
     channels: tuple[Channel, ...] = Field(min_length=1, max_length=32)
     roi: Rect | None = None  # the whole frame when absent
     exclusions: tuple[Rect, ...] = ()

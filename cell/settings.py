@@ -33,6 +33,11 @@ class CameraSettings(_Section):
     device: str = ""  # empty: the only one there is
     producers: tuple[Path, ...] = ()  # GenTL producers (.cti)
     frame_timeout_s: float = Field(default=2.0, gt=0)
+    #: What starts an exposure: our software, an edge on `trigger_line`, or an action command from the network.
+    trigger: Literal["software", "line", "action"] = "software"
+    trigger_line: Name = "Line1"
+    #: False keeps the camera in the daemon's own process, where a vendor's call that never returns stops the line.
+    isolated: bool = True
 
 
 class LightSettings(_Section):
@@ -103,6 +108,7 @@ class Settings(BaseSettings):
     recipes_dir: Path = Path("/etc/inspectd/recipes")
     minimum_free_mb: int = Field(default=500, ge=0)
     camera: CameraSettings = CameraSettings()
+    cameras: dict[Name, CameraSettings] = Field(default_factory=dict)  # further ones, which channels name
     light: LightSettings = LightSettings()
     emulated: EmulatedCellSettings = EmulatedCellSettings()
     engine: EngineSettings = EngineSettings()

@@ -19,7 +19,7 @@ from cell.defects import Sample
 from cell.errors import DataError
 from cell.imaging.preprocess import Preprocessing
 from cell.jobs import Progress
-from trainer.evaluate import GOOD, Scored, score_samples, truth_of
+from trainer.evaluate import GOOD, PixelPrecisions, Scored, score_samples, truth_of
 from trainer.fit import Cancelled, FitConfig, ReportProgress, fit, ignore_progress, never_cancelled
 from trainer.metrics import freeze_threshold
 
@@ -34,6 +34,7 @@ class CrossValidation:
     threshold: float
     source: str  # a sentence for the evaluation report
     scored: tuple[Scored, ...]
+    pixels: PixelPrecisions  # of the same held-out pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ def cross_validate(
     dealt = deal_folds(samples, classes, folds, config.seed)
     _refuse_too_few(samples, classes)
     scored: list[Scored] = []
+    pixels = PixelPrecisions.empty(classes)
     for fold in range(folds):
         held_out = {part for part, where in dealt.items() if where == fold}
         kept = [sample for sample in samples if not held_out & _sources(sample)]
@@ -121,8 +123,8 @@ def cross_validate(
             checkpoint=None if checkpoints is None else checkpoints / f"fold-{fold}.safetensors",
             stage=f"cross-validation {fold + 1}/{folds}",
         )
-        scored += score_samples(model.predict, tested, classes)
-    return CrossValidation(rule.threshold(scored), rule.source(), tuple(scored))
+        scored += score_samples(model.predict, tested, classes, pixels, fold=fold)
+    return CrossValidation(rule.threshold(scored), rule.source(), tuple(scored), pixels)
 
 
 def _sources(sample: Sample) -> set[str]:

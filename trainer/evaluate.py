@@ -43,6 +43,7 @@ class Scored:
     group: str  # the physical part
     truth: str  # "good" or the class with the most defective pixels
     scores: tuple[float, ...]  # per class
+    fold: int = 0  # which model said it, where several share the pictures among them
 
     @property
     def score(self) -> float:
@@ -108,6 +109,7 @@ def score_samples(
     classes: Sequence[str],
     pixels: PixelPrecisions | None = None,
     progress: ReportCount = ignore_count,
+    fold: int = 0,
 ) -> list[Scored]:
     """Judge every image; count its pixels into `pixels` where given. Raises `DataError` for a synthetic sample."""
     scored: list[Scored] = []
@@ -120,9 +122,8 @@ def score_samples(
         probability, scores = predict(sample.stack)
         if pixels is not None:
             pixels.add(probability, sample.labels, truth)
-        scored.append(
-            Scored(sample.sample_id or f"{sample.group}#{index}", sample.group, truth, tuple(map(float, scores)))
-        )
+        name = sample.sample_id or f"{sample.group}#{index}"
+        scored.append(Scored(name, sample.group, truth, tuple(map(float, scores)), fold))
         progress(index + 1, len(samples))
     return scored
 

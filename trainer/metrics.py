@@ -29,6 +29,24 @@ def auroc(defective: Sequence[float] | Floats, good: Sequence[float] | Floats) -
     return (rank_sum - positive.size * (positive.size + 1) / 2) / (positive.size * negative.size)
 
 
+def auroc_within(scores: Floats, defective: NDArray[np.bool_], folds: NDArray[np.intp]) -> float | None:
+    """Return the AUROC over those pairs of a defective and a good image that one model scored; None without any.
+
+    Scores of two folds come from two models whose scales differ, so comparing across them measures the scales
+    (LeDell, Petersen and van der Laan, "Computationally efficient confidence intervals for cross-validated AUC", 2015).
+
+    :param scores: (N,); `defective`, (N,) bool; `folds`, (N,) which model scored each image.
+    """
+    concordant, pairs = 0.0, 0
+    for fold in np.unique(folds):
+        own = folds == fold
+        value = auroc(scores[own & defective], scores[own & ~defective])
+        if value is not None:
+            weight = int((own & defective).sum() * (own & ~defective).sum())
+            concordant, pairs = concordant + value * weight, pairs + weight
+    return concordant / pairs if pairs else None
+
+
 def clopper_pearson(errors: float, parts: float, one_sided: float = 0.95) -> tuple[float, float]:
     """Return the exact binomial lower and upper bound, each one-sided at that confidence (Clopper and Pearson 1934).
 
