@@ -5,8 +5,8 @@
 Learns from the first N parts a class of ``seeds/`` and from ``backgrounds/``, freezes its threshold by grouped
 cross-validation in there, and scores ``test/`` once. The arm ``oracle`` is the upper bound that the detector can reach
 with all the real defects there are: it also learns from the labelled test parts, in folds by part, so that every test
-part is scored by a model that never saw it; it freezes no threshold. With ``--inner`` the figures of the cross-validation
-are printed and ``test/`` is not touched: by them, and never by the test, is anything chosen.
+part is scored by a model that never saw it; it freezes no threshold. With ``--inner`` the cross-validation's figures
+are printed and the test is not touched: by them, and never by the test, is anything chosen.
 """
 
 from __future__ import annotations
