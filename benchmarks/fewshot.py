@@ -64,6 +64,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     config = FitConfig(seed=options.seed, threads=options.threads)
     if options.updates:
         config = replace(config, updates=options.updates)
+    if options.batch:
+        config = replace(config, batch=options.batch)
     if options.inner:
         return _validate(options, product, preprocessing, config)
     pixels = PixelPrecisions.empty(product.classes)
@@ -91,6 +93,7 @@ def _result(
         "shots": options.shots,
         "seed": options.seed,
         "updates": config.updates,
+        "batch": config.batch,
         "scored_on": "learning parts, by cross-validation" if options.inner else "test",
         **known,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
@@ -232,6 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-class", type=int, default=60, help="synthetic images a class")
     parser.add_argument("--updates", type=int, default=0, help="of the network; default: FitConfig's")
+    parser.add_argument("--batch", type=int, default=0, help="crops of an update; default: FitConfig's")
     parser.add_argument("--folds", type=int, default=3, help="of the cross-validation; 0: no threshold, no fa and fr")
     parser.add_argument("--inner", action="store_true", help="cross-validate inside the learning parts; no test")
     parser.add_argument("--threads", type=int, default=1)
