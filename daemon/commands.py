@@ -12,6 +12,7 @@ from datetime import UTC
 from typing import Any
 
 from cell.errors import StateError
+from cell.recipes import Recipe
 from cell.settings import Settings
 from cell.store.files import write_bytes
 from cell.store.line import LineStore
@@ -74,6 +75,7 @@ class Dispatcher:
             "PrepareRecipe": self._prepare,
             "UnprepareRecipe": self._unprepare,
             "AddRecipe": self._add_recipe,
+            "RemoveRecipe": self._remove_recipe,
             "StartSingleJob": self._start_single,
             "StartContinuous": self._start_continuous,
             "Stop": lambda _, a: _moved(self._rooms.station.stop(_cause(a))),
@@ -144,16 +146,10 @@ class Dispatcher:
         def work() -> Result:
             prepared, model_digest = self._rooms.recipes.prepare(arguments.RecipeId)
             recipe = prepared.recipe
-            internal = {
-                "Id": recipe.recipe_id,
-                "Version": str(recipe.version),
-                "Hash": recipe.record_digest(),
-                "HashAlgorithm": "SHA-256",
-            }
             return {
                 "Error": 0,
                 "RecipeId": recipe.recipe_id,
-                "InternalRecipeId": internal,
+                "InternalRecipeId": _internal(recipe),
                 "ModelDigest": model_digest,
             }
 
@@ -167,15 +163,26 @@ class Dispatcher:
 
         self._rooms.errands.defer(RECIPES, request, work)
 
-    def _add_recipe(self, _: Request, arguments: v.AddRecipeArguments) -> Result:
+    def _add_recipe(self, request: Request, arguments: v.AddRecipeArguments) -> None:
         recipe = arguments.Recipe
-        found = self._rooms.store.recipes.add(recipe)
-        # The trainer and the pages read recipes from the folder; the line's database is the daemon's alone.
-        write_bytes(
-            self._rooms.settings.recipes_dir / f"{recipe.recipe_id}.json", recipe.model_dump_json(indent=1).encode()
-        )
-        internal = {"Id": recipe.recipe_id, "Version": str(recipe.version), "Hash": found, "HashAlgorithm": "SHA-256"}
-        return {"Error": 0, "RecipeId": recipe.recipe_id, "InternalRecipeId": internal}
+
+        def work() -> Result:
+            found = self._rooms.store.recipes.add(recipe)
+            # The trainer and the pages read recipes from the folder; the line's database is the daemon's alone.
+            write_bytes(
+                self._rooms.settings.recipes_dir / f"{recipe.recipe_id}.json", recipe.model_dump_json(indent=1).encode()
+            )
+            return {"Error": 0, "RecipeId": recipe.recipe_id, "InternalRecipeId": _internal(recipe, found)}
+
+        self._rooms.errands.defer(RECIPES, request, work)
+
+    def _remove_recipe(self, request: Request, arguments: v.RecipeArguments) -> None:
+        def work() -> Result:
+            store, recipe_id = self._rooms.store.recipes, arguments.RecipeId
+            version = self._rooms.recipes.remove(recipe_id, self._rooms.settings.recipes_dir)
+            return {"Error": 0, "RecipeId": recipe_id, "InternalRecipeId": _internal(store.get(recipe_id, version))}
+
+        self._rooms.errands.defer(RECIPES, request, work)
 
     def _start_single(self, request: Request, arguments: v.StartArguments) -> None:
         self._rooms.station.trigger(request, arguments)
@@ -238,6 +245,11 @@ class Dispatcher:
 
 def _moved(after: Snapshot) -> Result:
     return {"Error": 0, "State": after.state.title}
+
+
+def _internal(recipe: Recipe, digest: str = "") -> Result:
+    digest = digest or recipe.record_digest()
+    return {"Id": recipe.recipe_id, "Version": str(recipe.version), "Hash": digest, "HashAlgorithm": "SHA-256"}
 
 
 def _cause(arguments: v.CauseArguments) -> str:

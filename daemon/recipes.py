@@ -8,10 +8,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cell.errors import CalibrationError, ConfigurationError, HardwareError, InspectdError, NotFound, StoreError
+from cell.errors import (
+    CalibrationError,
+    ConfigurationError,
+    HardwareError,
+    InspectdError,
+    NotFound,
+    StateError,
+    StoreError,
+)
 from cell.events import RecipePrepared
 from cell.recipes import Recipe
-from cell.store.files import write_bytes
+from cell.store.files import remove, write_bytes
 from cell.store.learning import LearningStore
 from cell.store.line import LineStore
 from daemon.acquire import Acquirer
@@ -83,6 +91,20 @@ class Recipes:
         for old in self._station.line.between_parts(self._clear, ERRAND_S):
             old.engine.close()
         self.forget_resume()
+
+    def remove(self, recipe_id: str, folder: Path) -> int:
+        """Offer a recipe no longer and remove its files in `folder`; results, pictures and models stay.
+
+        Returns the version that was the latest. Raises `StateError` when it is prepared, `NotFound`, and `StoreError`
+        when a file can't be removed; the recipe is then still there.
+        """
+        prepared = self._station.prepared
+        if prepared is not None and prepared.recipe.recipe_id == recipe_id:
+            raise StateError(f"recipe {recipe_id} is prepared; UnprepareRecipe first")
+        self._store.recipes.get(recipe_id)
+        # The files first: one that stays would bring the recipe back at the next start.
+        remove(file for file in sorted(folder.glob("*.json")) if _holds(file, recipe_id))
+        return self._store.recipes.remove(recipe_id)
 
     def resume(self) -> None:
         """Go back to where an earlier process was: automatic mode and its recipe. Raises what `prepare` does."""
@@ -166,6 +188,13 @@ def load_folder(folder: Path, store: LineStore, conditions: Conditions) -> int:
     if problems:
         conditions.raise_("recipes", problems[0])
     return len(files) - len(problems)
+
+
+def _holds(file: Path, recipe_id: str) -> bool:
+    try:
+        return read(file).recipe_id == recipe_id
+    except ConfigurationError:
+        return False  # it is no recipe, so it brings none back
 
 
 def read(file: Path) -> Recipe:

@@ -189,6 +189,13 @@ COMMANDS: dict[str, Spec] = {
     "UnprepareRecipe": Spec(OptionalRecipeArguments, True, "Unload the recipe and its model.", "Error, State"),
     "GetRecipeListFiltered": Spec(ListArguments, False, "The latest version of each recipe.", "Recipes"),
     "AddRecipe": Spec(AddRecipeArguments, True, "Keep a recipe.", "RecipeId, InternalRecipeId"),
+    "RemoveRecipe": Spec(
+        RecipeArguments,
+        True,
+        "Offer a recipe no longer and remove its file; refused while prepared. Results, pictures and models stay, "
+        "and AddRecipe brings it back.",
+        "Error, RecipeId, InternalRecipeId",
+    ),
     "StartSingleJob": Spec(
         StartArguments,
         True,

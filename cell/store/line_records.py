@@ -158,13 +158,13 @@ class PartReports:
 
 
 class RecipeBook:
-    """Every recipe version that was ever loaded, with its hash."""
+    """Every recipe version that was ever loaded, with its hash; those that were removed are only there for results."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, recipe: Recipe) -> str:
-        """Record a recipe version and return its digest.
+        """Record a recipe version and return its digest; one that was removed is back.
 
         Raises `StoreError` when the same version was recorded with another content: results could not be told apart.
         """
@@ -172,7 +172,8 @@ class RecipeBook:
         values = (recipe.recipe_id, recipe.version, digest, recipe.model_dump_json())
         with self._database.write() as connection:
             connection.exec_driver_sql(
-                "INSERT INTO recipes (recipe_id, version, digest, record) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO recipes (recipe_id, version, digest, record) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET removed = 0 WHERE digest = excluded.digest",
                 values,
             )
             known = connection.exec_driver_sql(
@@ -186,11 +187,14 @@ class RecipeBook:
         return digest
 
     def get(self, recipe_id: str, version: int | None = None) -> Recipe:
-        """Return a version of a recipe, the highest by default. Raises `NotFound`."""
+        """Return a version of a recipe, removed ones too, or by default the highest that was not removed.
+
+        Raises `NotFound`.
+        """
         with self._database.read() as connection:
             row = connection.exec_driver_sql(
-                "SELECT record FROM recipes WHERE recipe_id = ? AND (? IS NULL OR version = ?) "
-                "ORDER BY version DESC LIMIT 1",
+                "SELECT record FROM recipes WHERE recipe_id = ? AND CASE WHEN ? IS NULL THEN removed = 0 "
+                "ELSE version = ? END ORDER BY version DESC LIMIT 1",
                 (recipe_id, version, version),
             ).first()
         if row is None:
@@ -199,12 +203,22 @@ class RecipeBook:
         return Recipe.model_validate_json(row[0])
 
     def list(self) -> tuple[Recipe, ...]:
-        """Return the highest version of each recipe, by name."""
+        """Return the highest version of each recipe that was not removed, by name."""
         with self._database.read() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT record, max(version) FROM recipes GROUP BY recipe_id ORDER BY recipe_id"
+                "SELECT record, max(version) FROM recipes WHERE removed = 0 GROUP BY recipe_id ORDER BY recipe_id"
             ).all()
         return tuple(Recipe.model_validate_json(row[0]) for row in rows)
+
+    def remove(self, recipe_id: str) -> int:
+        """Offer a recipe no longer; its versions can still be asked for by number. Return the highest of them.
+
+        Raises `NotFound` when there is none, or when it was removed before.
+        """
+        version = self.get(recipe_id).version
+        with self._database.write() as connection:
+            connection.exec_driver_sql("UPDATE recipes SET removed = 1 WHERE recipe_id = ?", (recipe_id,))
+        return version
 
 
 class DeploymentLog:

@@ -82,6 +82,7 @@ recipes = sa.Table(
     sa.Column("version", sa.Integer, primary_key=True),
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("record", sa.Text, nullable=False),
+    sa.Column("removed", sa.Integer, nullable=False, server_default="0"),
 )
 deployments = sa.Table(
     "deployments",

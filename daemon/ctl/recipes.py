@@ -14,7 +14,7 @@ from cell.recipes import Recipe
 from daemon.ctl import render
 from daemon.ctl.session import WORK_S, Session, session_of
 
-group = typer.Typer(help="What to inspect: list, show, add, prepare, unprepare.", no_args_is_help=True)
+group = typer.Typer(help="What to inspect: list, show, add, remove, prepare, unprepare.", no_args_is_help=True)
 RecipeId = Annotated[str, typer.Argument(help="Id of the recipe.")]
 
 
@@ -67,6 +67,17 @@ def add(context: typer.Context, file: Annotated[Path, typer.Argument(help="Recip
         render.as_json(result)
     else:
         render.line(f"added {result['RecipeId']} v{recipe.version}")
+
+
+@group.command()
+def remove(context: typer.Context, recipe_id: RecipeId) -> None:
+    """Offer a recipe no longer; its results stay, and `recipe add` brings it back."""
+    session = session_of(context)
+    result = session.daemon("RemoveRecipe", {"RecipeId": recipe_id})
+    if session.as_json:
+        render.as_json(result)
+    else:
+        render.line(f"removed {recipe_id}; its results and pictures stay")
 
 
 @group.command()

@@ -119,6 +119,8 @@ REFUSED = [
     (("results", "show", "j99999999"), 66),
     (("recipe", "prepare", "nosuch"), 66),
     (("recipe", "show", "nosuch"), 66),
+    (("recipe", "remove", "nosuch"), 66),
+    (("recipe", "remove", "plate"), 1),
     (("recipe", "add", "/nonexistent.json"), 65),
     (("deploy", "nosuch"), 66),
     (("rollback", "--recipe", "plate"), 1),
@@ -184,6 +186,8 @@ def test_a_recipe_is_shown_as_it_can_be_added(run: Run, tmp_path: Path) -> None:
     assert run("recipe", "add", str(file))[0] == 0
     _, out, _ = run("recipe", "list", "--json")
     assert "plate-two" in {entry["RecipeId"] for entry in json.loads(out)["recipes"]}
+    assert run("recipe", "remove", "plate-two") == (0, "removed plate-two; its results and pictures stay\n", "")
+    assert run("recipe", "remove", "plate-two")[0] == 66
     file.write_text(json.dumps(recipe | {"colour": "blue"}))
     code, _, err = run("recipe", "add", str(file))
     assert code == 65

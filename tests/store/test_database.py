@@ -14,7 +14,9 @@ from alembic.migration import MigrationContext
 from cell.errors import DiskFull, GateError, StoreError
 from cell.store import database, tables
 from cell.store.database import Database
-from tests.store.helpers import raw
+from cell.store.layout import StateDir
+from cell.store.line import LineStore
+from tests.store.helpers import RECIPE, raw
 
 
 @pytest.mark.parametrize(("schema", "metadata"), [("line", tables.LINE), ("learning", tables.LEARNING)])
@@ -123,14 +125,11 @@ def test_a_migration_that_fails_changes_nothing_and_is_never_served(
 ) -> None:
     path = tmp_path / "a.db"
     Database(path, "line").close()
-    packaged = Path(database.__file__).with_name("migrations")
-    scripts = tmp_path / "migrations"
-    (scripts / "line" / "versions").mkdir(parents=True)
-    for source in (packaged / "env.py", packaged / "line" / "versions" / "0001_first.py"):
-        (scripts / source.relative_to(packaged)).write_text(source.read_text())
-    (scripts / "line" / "versions" / "0002_bad.py").write_text(
+    (head,) = _at(path)
+    scripts = _scripts(tmp_path / "migrations", "*.py")
+    (scripts / "line" / "versions" / "9999_bad.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision, branch_labels, depends_on = 'line_0002', 'line_0001', None, None\n"
+        f"revision, down_revision, branch_labels, depends_on = 'line_9999', '{head}', None, None\n"
         "def upgrade():\n"
         "    op.execute('CREATE TABLE half (a)')\n"
         "    op.execute('INSERT INTO nowhere VALUES (1)')\n"
@@ -138,11 +137,43 @@ def test_a_migration_that_fails_changes_nothing_and_is_never_served(
     monkeypatch.setattr(database, "_MIGRATIONS", scripts)
     with pytest.raises(StoreError, match="nowhere"):
         Database(path, "line")
+    assert _at(path) == (head,)
     with raw(path) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("line_0001",)
         assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
     monkeypatch.undo()
     Database(path, "line").close()
+
+
+def test_a_store_of_the_first_version_is_brought_up_with_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "_MIGRATIONS", _scripts(tmp_path / "migrations", "0001_*.py"))
+        Database(tmp_path / "line.db", "line").close()
+    assert _at(tmp_path / "line.db") == ("line_0001",)
+    with raw(tmp_path / "line.db") as connection:
+        connection.execute(
+            "INSERT INTO recipes (recipe_id, version, digest, record) VALUES ('plate', 1, ?, ?)",
+            (RECIPE.record_digest(), RECIPE.model_dump_json()),
+        )
+        connection.commit()
+    with LineStore(StateDir.create(tmp_path)) as store:
+        assert store.recipes.list() == (RECIPE,)
+
+
+def _scripts(folder: Path, pattern: str) -> Path:
+    """Copy the line's migrations whose files match; return the folder."""
+    packaged = Path(database.__file__).with_name("migrations")
+    (folder / "line" / "versions").mkdir(parents=True)
+    for source in (packaged / "env.py", *(packaged / "line" / "versions").glob(pattern)):
+        (folder / source.relative_to(packaged)).write_text(source.read_text())
+    return folder
+
+
+def _at(path: Path) -> tuple[str]:
+    with raw(path) as connection:
+        found: tuple[str] = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return found
 
 
 def test_a_writer_that_does_not_let_go_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
