@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cell.errors import ConfigurationError
@@ -40,11 +40,79 @@ class CameraSettings(_Section):
     isolated: bool = True
 
 
-class LightSettings(_Section):
-    """Which light controller."""
+class LightOutput(_Section):
+    """One light line: the controller's output that feeds it, and what the lamp bears."""
 
-    driver: Literal["simulated"] = "simulated"
+    channel: int = Field(default=1, ge=1, le=32)  # number printed beside the output
+    host: str = ""  # where it is not light.host: 32 lines need several controllers
+    #: Nominal current of the lamp, which intensity 1 gives; None leaves the rating that the controller holds.
+    rated_current_a: float | None = Field(default=None, gt=0, le=20)
+    #: Share of the rated current at intensity 1 when the line is strobed; a pulse bears more than continuous light.
+    overdrive_percent: float = Field(default=100.0, gt=0, le=999)
+    trigger_input: int | None = Field(default=None, ge=1, le=32)  # which input strobes it; None: the controller's own
+    camera_line: str = ""  # output line of a camera, such as Line2, for `camera_lines`
+    inverted: bool = False  # the trigger input or camera line is active when low
+
+
+class LightSettings(_Section):
+    """Which light controller, and which line is wired to which of its outputs.
+
+    `lines` names the lines of a simulated light; a real one has those of `outputs`. In mode `continuous` the lines
+    shine until they are switched; in mode `pulsed` they shine only while the camera exposes or as long as the
+    channel's `strobe_us`, on a trigger that is wired from the camera to the controller.
+    """
+
+    driver: Literal["simulated", "gardasoft", "camera_lines"] = "simulated"
     lines: tuple[Name, ...] = ("light",)
+    outputs: dict[Name, LightOutput] = Field(default_factory=dict, max_length=32)
+    mode: Literal["continuous", "pulsed"] = "continuous"
+    host: str = ""
+    port: int = Field(default=30313, ge=1, le=65535)
+    camera: Name = "camera"  # whose lines `camera_lines` switches
+    reply_timeout_s: float = Field(default=0.5, gt=0)
+    keep_alive_s: float = Field(default=4.0, gt=0, lt=10)  # controllers close a connection that is idle for 10 s
+    #: Continuous light that nobody switched for so long goes off: the program that wanted it has stalled.
+    dark_after_s: float = Field(default=10.0, gt=0)
+    settle_ms: float = Field(default=2.0, ge=0)  # how long a continuous line takes to reach its brightness
+    pulse_delay_us: float = Field(default=20.0, ge=0)  # trigger to pulse; controllers clip what is too short
+
+    @model_validator(mode="after")
+    def _wired(self) -> Self:
+        if not self.outputs:
+            if self.driver != "simulated":
+                raise ValueError(f"the light driver {self.driver} needs light.outputs, one for each line")
+            return self
+        if "lines" in self.model_fields_set and set(self.lines) != set(self.outputs):
+            raise ValueError("light.lines and light.outputs name different lines; leave light.lines out")
+        if self.driver == "gardasoft":
+            taken = [(output.host or self.host, output.channel) for output in self.outputs.values()]
+            if any(not host for host, _ in taken):
+                raise ValueError("the light driver gardasoft needs light.host, the controller's address")
+            if len(set(taken)) != len(taken):
+                raise ValueError("two lines of light.outputs are on the same channel of a controller")
+        if self.driver == "camera_lines":
+            wires = [output.camera_line for output in self.outputs.values()]
+            if not all(wires) or len(set(wires)) != len(wires):
+                raise ValueError("the light driver camera_lines needs a camera_line of its own for each output")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the lines."""
+        return tuple(self.outputs) or self.lines
+
+
+class ArchiveSettings(_Section):
+    """Which archived pictures are given up; the recipe says which are archived at all.
+
+    The oldest go first. Pictures of seeds, backgrounds and parts that are held out never go, and the rows of those that
+    went stay.
+    """
+
+    max_parts: int | None = Field(default=None, ge=1)  # of each recipe and outcome; None: as many as there is room for
+    max_age_days: float | None = Field(default=None, gt=0)
+    #: Below `minimum_free_mb` the oldest are given up, OK before FAULT before NG; False: nothing more is archived then.
+    make_room: bool = True
 
 
 class EmulatedCellSettings(_Section):
@@ -107,6 +175,7 @@ class Settings(BaseSettings):
     state_dir: Path = Path("/var/lib/inspectd")
     recipes_dir: Path = Path("/etc/inspectd/recipes")
     minimum_free_mb: int = Field(default=500, ge=0)
+    archive: ArchiveSettings = ArchiveSettings()
     camera: CameraSettings = CameraSettings()
     cameras: dict[Name, CameraSettings] = Field(default_factory=dict)  # further ones, which channels name
     light: LightSettings = LightSettings()

@@ -54,6 +54,7 @@ class Acquirer:
             raise
         self._retry_at = None
         self._attempt = 0
+        self._rig.light.prepare(recipe)
 
     def take(self, part: Part, on_frame: Callable[[Frame], None] = lambda _: None) -> Acquired:
         """Return one frame for each channel of the part's recipe, or why there is none. Never raises for hardware.
@@ -77,7 +78,7 @@ class Acquirer:
         try:
             with self._dark_afterwards():
                 for channel in recipe.channels:
-                    self._rig.light.apply(channel.lights)
+                    self._rig.light.apply(channel.lights, channel.strobe_us)
                     frame = self._rig.camera.expose(channel)
                     problem = self._doubt(frame, channel, recipe)
                     if problem is not None:

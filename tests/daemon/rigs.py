@@ -124,13 +124,19 @@ class StringLight:
         self._camera = camera
         self.trouble: list[LightError] = []
 
-    def apply(self, lights: Mapping[str, float]) -> None:
+    def prepare(self, recipe: Recipe) -> None:
+        self.off()
+
+    def apply(self, lights: Mapping[str, float], strobe_us: float | None = None) -> None:
         if self.trouble:
             raise self.trouble.pop(0)
         self._camera.lit = dict(lights)
 
     def off(self) -> None:
         self._camera.lit = {}
+
+    def levels(self) -> dict[str, float]:
+        return {line: self._camera.lit.get(line, 0.0) for line in self.lines}
 
     def close(self) -> None:
         self.off()
