@@ -175,7 +175,7 @@ def _set(code: str, output: Output, values: list[tuple[float, str | None]]) -> t
 
 
 def _pulse(output: Output, values: list[tuple[float, str | None]]) -> tuple[Output, str]:
-    """Return the output with a pulse set. Err 5: a time out of range was adjusted; Err 1: more than the output bears."""
+    """Return the output with a pulse set. Err 5: a time was adjusted; Err 1: more than it bears."""
     asked_width, asked_delay = _scaled(values[0], _IN_MS), _scaled(values[1], _IN_MS)
     percent = _within(values[2][0], 0, 999)
     amperes = percent / 100 * output.rating_a
