@@ -1,116 +1,196 @@
-"""Which drivers there are, and how a cell's settings become a camera, a light and an engine.
+"""Which drivers there are, and how a cell's settings become cameras, a light and an engine.
 
 This is the one place that knows the drivers by name. Vendor libraries are imported when a driver is opened, so that any
-configuration can be read on any machine.
+configuration can be read on any machine, and for an isolated camera only in its own process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from cell.errors import InspectdError
+from cell.errors import ConfigurationError, InspectdError
 from cell.frames import Pixels
-from cell.settings import Settings
+from cell.settings import CameraSettings, EmulatedCellSettings, Settings
 from drivers.cameras.base import Camera
 from drivers.cameras.genicam import GenicamCamera
+from drivers.cameras.isolated import IsolatedCamera
 from drivers.cameras.pylon import PylonCamera
 from drivers.cameras.simulated import SimulatedCamera
 from drivers.engines.registry import load_engine
 from drivers.lights.base import Light
 from drivers.lights.simulated import SimulatedLight
 from drivers.sim.cell import EmulatedCell, open_product
-from drivers.sim.scene import Scene
 
-__all__ = ["Rig", "load_engine", "open_rig"]
+__all__ = ["FIRST_CAMERA", "Rig", "load_engine", "open_rig"]
+
+#: The name of the camera that the section `camera` of the settings describes.
+FIRST_CAMERA = "camera"
 
 
 @dataclass(frozen=True, slots=True)
 class Rig:
     """The opened hardware of one cell.
 
-    `present(part_id)` puts a part in front of an emulated camera (`DataError` for an unknown part) and does nothing on
-    a real cell, where the line does that. `emulated` is True when any driver says so of itself.
+    `present(part_id)` puts a part in front of the emulated cameras (`DataError` for an unknown part) and does nothing
+    on a real cell, where the line does that. `emulated` is True when any driver says so of itself. `others` are the
+    cameras beside the first, by their names in the settings.
     """
 
     camera: Camera
     light: Light
     present: Callable[[str], None]
     emulated: bool
+    others: Mapping[str, Camera] = field(default_factory=dict)
+
+    @property
+    def cameras(self) -> dict[str, Camera]:
+        """All cameras by the names that a recipe's channels call them."""
+        return {FIRST_CAMERA: self.camera, **self.others}
 
     def close(self) -> None:
-        """Switch the light off, then release both devices. Never raises."""
+        """Switch the light off, then release every device. Never raises."""
         self.light.close()
-        self.camera.close()
+        for camera in self.cameras.values():
+            camera.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a light's driver may need of the rest of the cell.
+
+    `lines` are those that an emulated product answers to, or None; `illuminate` tells every emulated camera what
+    shines.
+    """
+
+    cameras: Mapping[str, Camera]
+    lines: tuple[str, ...] | None
+    illuminate: Callable[[Mapping[str, float]], None]
 
 
 def open_rig(settings: Settings) -> Rig:
-    """Open the configured camera and light, and on an emulated cell the feeder between them.
+    """Open the configured cameras and light, and on an emulated cell the feeder between them.
 
     :raises SdkMissing: a vendor's library is not installed; the message names the command.
     :raises ConfigurationError: the settings name a device, product or folder that is not there.
     :raises CameraError, LightError: a device does not open. Nothing stays open then.
     """
-    scene = _LazyScene(settings)
-    camera = CAMERAS[settings.camera.driver](settings, scene)
+    if FIRST_CAMERA in settings.cameras:
+        raise ConfigurationError(
+            f"cameras.{FIRST_CAMERA} takes the name of the first camera; call the further one otherwise"
+        )
+    scene = LazyScene(settings.emulated)
+    cameras: dict[str, Camera] = {}
     try:
-        cell = scene.open() if camera.emulated else None
-        light = LIGHTS[settings.light.driver](settings, cell)
+        for role, camera_settings in {FIRST_CAMERA: settings.camera, **settings.cameras}.items():
+            cameras[role] = _open_camera(role, camera_settings, settings, scene)
+        places = _emulated_places(cameras, scene)
+        light = LIGHTS[settings.light.driver](settings, Surroundings(cameras, places.lines, places.illuminate))
     except InspectdError:
-        camera.close()
+        for camera in cameras.values():
+            camera.close()
         raise
     return Rig(
-        camera=camera,
+        camera=cameras[FIRST_CAMERA],
         light=light,
-        present=cell.present if cell is not None else _leave_to_the_line,
-        emulated=camera.emulated or light.emulated,
+        present=places.present,
+        emulated=any(camera.emulated for camera in cameras.values()) or light.emulated,
+        others={role: camera for role, camera in cameras.items() if role != FIRST_CAMERA},
     )
 
 
-class _LazyScene:
-    """The emulated cell, made only when a driver turns out to be emulated: a real cell has no product to render."""
+class LazyScene:
+    """The emulated cell, made only when a driver turns out to be emulated: a real cell has no product to render.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    See `drivers.cameras.simulated_stage.Stage`.
+    """
+
+    def __init__(self, settings: EmulatedCellSettings) -> None:
+        self.settings = settings
         self._cell: EmulatedCell | None = None
+        self.part_id = ""
+        self.lights: Mapping[str, float] = {}
 
     def open(self) -> EmulatedCell:
+        """Return the cell. Raises `ConfigurationError` when its product can't be used."""
         if self._cell is None:
-            self._cell = EmulatedCell(open_product(self._settings.emulated), self._settings.emulated.random_seed)
+            self._cell = EmulatedCell(open_product(self.settings), self.settings.random_seed)
         return self._cell
 
+    def present(self, part_id: str) -> None:
+        """Put a part there. Raises `DataError` for an unknown part; the place is then empty."""
+        self.part_id = ""
+        self.open().present(part_id)
+        self.part_id = part_id
+
+    def illuminate(self, lights: Mapping[str, float]) -> None:
+        """Let exactly these lines shine, at relative intensities in [0, 1]."""
+        self.lights = dict(lights)
+        self.open().illuminate(lights)
+
     def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
+        """Return what a sensor of that size sees now."""
         return self.open().picture(height, width, exposure_us, gain_db)
 
 
-def _pylon(settings: Settings, scene: Scene) -> Camera:
-    return PylonCamera(settings.camera, scene)
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where emulated cameras look: in their own processes, and in this one. Empty on a real cell."""
+
+    stages: tuple[IsolatedCamera | LazyScene, ...]
+    lines: tuple[str, ...] | None  # light lines of the emulated product; None when any light shows it
+
+    def present(self, part_id: str) -> None:
+        for stage in self.stages:
+            stage.present(part_id)
+
+    def illuminate(self, lights: Mapping[str, float]) -> None:
+        for stage in self.stages:
+            stage.illuminate(lights)
 
 
-def _genicam(settings: Settings, scene: Scene) -> Camera:
+def _emulated_places(cameras: Mapping[str, Camera], scene: LazyScene) -> _Places:
+    emulated = [camera for camera in cameras.values() if camera.emulated]
+    isolated = [camera for camera in emulated if isinstance(camera, IsolatedCamera)]
+    if len(isolated) < len(emulated):
+        return _Places((*isolated, scene), scene.open().product.lines)
+    return _Places(tuple(isolated), isolated[0].lines if isolated else None)
+
+
+def _open_camera(role: str, camera: CameraSettings, settings: Settings, scene: LazyScene) -> Camera:
+    if camera.isolated:
+        return IsolatedCamera(camera, settings.emulated, role)
+    return CAMERAS[camera.driver](camera, scene)
+
+
+def _pylon(settings: CameraSettings, scene: LazyScene) -> Camera:
+    return PylonCamera(settings, scene)
+
+
+def _genicam(settings: CameraSettings, scene: LazyScene) -> Camera:
     del scene  # a GenTL simulator shows its own test pattern
-    return GenicamCamera(settings.camera)
+    return GenicamCamera(settings)
 
 
-def _simulated_camera(settings: Settings, scene: Scene) -> Camera:
-    return SimulatedCamera(scene, settings.camera.frame_timeout_s)
+def _simulated_camera(settings: CameraSettings, scene: LazyScene) -> Camera:
+    emulated = scene.settings
+    return SimulatedCamera(
+        scene,
+        settings.frame_timeout_s,
+        trigger=settings.trigger,
+        mark_frames=emulated.mark_frames,
+        album_mb=emulated.album_mb,
+        sensor=emulated.sensor,
+    )
 
 
-def _simulated_light(settings: Settings, cell: EmulatedCell | None) -> Light:
-    lines = settings.light.lines
-    if cell is None:
-        return SimulatedLight(lines)
-    return SimulatedLight(cell.product.lines or lines, cell.illuminate)
+def _simulated_light(settings: Settings, around: Surroundings) -> Light:
+    return SimulatedLight(around.lines or settings.light.names, around.illuminate)
 
 
-def _leave_to_the_line(part_id: str) -> None:
-    """Do nothing: on a real cell the line brings the part."""
-    del part_id
-
-
-CAMERAS: dict[str, Callable[[Settings, Scene], Camera]] = {
+CAMERAS: dict[str, Callable[[CameraSettings, LazyScene], Camera]] = {
     "pylon": _pylon,
     "genicam": _genicam,
     "simulated": _simulated_camera,
 }
-LIGHTS: dict[str, Callable[[Settings, EmulatedCell | None], Light]] = {"simulated": _simulated_light}
+LIGHTS: dict[str, Callable[[Settings, Surroundings], Light]] = {"simulated": _simulated_light}
