@@ -121,6 +121,10 @@ class EmulatedCellSettings(_Section):
     product: str = "plate"  # a built-in simulated product, or "folder"
     folder: Path | None = None  # images of parts, in the layout of docs/data-layout.md
     random_seed: int = Field(default=1, ge=0)
+    #: For tests and benchmarks of the simulated camera: part, channel and frame number in a corner of every frame.
+    mark_frames: bool = False
+    album_mb: float = Field(default=0.0, ge=0)  # pictures that it shows again instead of rendering each anew
+    sensor: Path | None = None  # a named pipe that fires its trigger line
 
 
 class EngineSettings(_Section):

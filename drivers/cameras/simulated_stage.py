@@ -1,0 +1,105 @@
+"""What a simulated camera looks at: a part under light, rendered for each exposure or taken from an album."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from cell.errors import DataError
+from cell.frames import Pixels
+
+
+class Stage(Protocol):
+    """A scene whose part and light the camera's trigger line can change, as on a line that does not stop.
+
+    The emulated cell is one.
+    """
+
+    def present(self, part_id: str) -> None:
+        """Put a part in front of the camera. Raises `DataError` for an unknown part; the place is then empty."""
+
+    def illuminate(self, lights: Mapping[str, float]) -> None:
+        """Let exactly these lines shine, at relative intensities in [0, 1]."""
+
+    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
+        """Return what a sensor of that size sees now, (H, W) uint8 or uint16."""
+
+
+class Album:
+    """A stage that remembers what it shows: part and light, and up to `keep_mb` of pictures.
+
+    A picture shown before comes again, noise and all, at no cost and without a copy: for load tests, which must not
+    wait for a renderer. With `keep_mb` 0 every exposure is a new one.
+    """
+
+    def __init__(self, stage: Stage, keep_mb: float = 0.0) -> None:
+        self.part_id = ""
+        self.lights: Mapping[str, float] = {}
+        self._stage = stage
+        self._keep_bytes = int(keep_mb * 1e6)
+        self._kept: OrderedDict[tuple[object, ...], Pixels] = OrderedDict()
+        self._pictures: Counter[str] = Counter()  # kept, by part
+        self._bytes = 0
+        self._on_stage = ""
+
+    def present(self, part_id: str) -> None:
+        """See :class:`Stage`. A part whose pictures are kept is not rendered before it has to be."""
+        self.part_id = part_id
+        if not self._pictures[part_id]:
+            self._bring(part_id)
+
+    def illuminate(self, lights: Mapping[str, float]) -> None:
+        """See :class:`Stage`."""
+        self.lights = dict(lights)
+        self._stage.illuminate(lights)
+
+    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
+        """See :class:`Stage`. A kept picture is read-only."""
+        if not self._keep_bytes:
+            return self._stage.picture(height, width, exposure_us, gain_db)
+        key = (self.part_id, tuple(sorted(self.lights.items())), height, width, exposure_us, gain_db)
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+            return kept
+        if self._on_stage != self.part_id:
+            self._bring(self.part_id)
+        pixels = self._stage.picture(height, width, exposure_us, gain_db)
+        pixels.setflags(write=False)
+        self._keep(key, pixels)
+        return pixels
+
+    def _bring(self, part_id: str) -> None:
+        self._on_stage = ""
+        try:
+            self._stage.present(part_id)
+        except DataError:
+            self.part_id = ""
+            raise
+        self._on_stage = part_id
+
+    def _keep(self, key: tuple[object, ...], pixels: Pixels) -> None:
+        self._kept[key] = pixels
+        self._pictures[str(key[0])] += 1
+        self._bytes += pixels.nbytes
+        while self._bytes > self._keep_bytes and len(self._kept) > 1:
+            oldest, gone = self._kept.popitem(last=False)
+            self._pictures[str(oldest[0])] -= 1
+            self._bytes -= gone.nbytes
+
+
+def deepen(pixels: Pixels, bit_depth: int) -> Pixels:
+    """Return pixels of 8 bits as `bit_depth` bits, (H, W) uint16: full scale stays full scale.
+
+    Pixels that are deep already, and 8 bits, are returned as they are. An 8-bit scene has no more than 256 levels at
+    any depth; what this shows is that deep pixels pass through unharmed.
+    """
+    if bit_depth <= 8 or pixels.dtype != np.uint8:
+        return pixels
+    wide = pixels.astype(np.uint16)
+    deep: Pixels = np.left_shift(wide, bit_depth - 8, dtype=np.uint16)
+    deep |= np.right_shift(wide, 16 - bit_depth, dtype=np.uint16)
+    return deep
