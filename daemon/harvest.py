@@ -19,7 +19,6 @@ import os
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from cell.defects import Mask, Split
 from cell.errors import DataError, InspectdError
 from cell.frames import FrameSet, StoredStack
 from cell.imaging.background import BackgroundModel
-from cell.imaging.folders import physical_part
 from cell.imaging.registration import locate
 from cell.recipes import Recipe
 from cell.store.images import read_stack, stored
@@ -40,6 +38,7 @@ from cell.store.line_records import ArchivedPart, PartReport
 from cell.verdicts import Outcome, Verdict
 from daemon.harvest_quality import Finding, Quality, examine
 from daemon.harvest_sheet import ContactSheet
+from daemon.physical import PhysicalParts
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,6 +75,16 @@ class _Gathered:
     turn: threading.Lock = field(default_factory=threading.Lock)
 
 
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What one picture shows, and how it was judged."""
+
+    part_id: str
+    physical: str
+    outcome: Outcome
+    image_digest: str
+
+
 class Harvester:
     """See the module. `offer` is the line thread's, `run_once` an errand's; the learning store takes both."""
 
@@ -84,12 +93,12 @@ class Harvester:
         line: LineStore,
         learning: LearningStore,
         state: StateDir,
-        part_of: Callable[[str], str] = physical_part,
+        parts: PhysicalParts | None = None,
     ) -> None:
         self._line = line
         self._learning = learning
         self._state = state
-        self._part_of = part_of
+        self._parts = parts or PhysicalParts(line.reports)
         self._lock = threading.Lock()
         self._gathered: dict[str, _Gathered] = {}
         self._queue: queue.Queue[tuple[FrameSet, Verdict] | None] = queue.Queue(_WAITING)
@@ -147,11 +156,13 @@ class Harvester:
     def _take_archived(self, gathered: _Gathered, part: ArchivedPart) -> bool:
         """Look at an archived part; False when it is to be looked at again."""
         stack = self._read(gathered, part)
-        return stack is None or self._take(gathered, stack, part.part_id, part.outcome, part.digest)
+        return stack is None or self._take(
+            gathered, stack, _Subject(part.part_id, self._physical(part), part.outcome, part.digest)
+        )
 
     def _read(self, gathered: _Gathered, part: ArchivedPart) -> StoredStack | None:
         if part.digest in gathered.known:
-            self._came_again(gathered, part.part_id, part.digest)
+            self._came_again(gathered, self._physical(part), part.digest)
             return None
         try:
             return read_stack(self._state.resolve(part.path), part.digest)
@@ -191,7 +202,8 @@ class Harvester:
         believed = PartReport(part_id="believed", outcome=Outcome.OK, source="harvest", at=utc_now())
         for (part, stack, _), score in zip(candidates, scores, strict=True):
             if score < middle:
-                self._take(gathered, stack, part.part_id, part.outcome, part.digest, believed)
+                subject = _Subject(part.part_id, self._physical(part), part.outcome, part.digest)
+                self._take(gathered, stack, subject, believed)
 
     def summary(self, recipe_id: str) -> dict[str, Any]:
         """Return what is there, and what this process took and refused, by reason."""
@@ -215,7 +227,9 @@ class Harvester:
             frames, verdict = item
             stack = stored(frames)
             try:
-                self._take(self._of(frames.recipe_id), stack, frames.part_id, verdict.outcome, verdict.frames_digest)
+                physical = self._parts.of(frames.part_id, verdict.physical_part)
+                subject = _Subject(frames.part_id, physical, verdict.outcome, verdict.frames_digest)
+                self._take(self._of(frames.recipe_id), stack, subject)
             except InspectdError as error:
                 # The line goes on without its harvest; the archive still has the picture.
                 _LOG.warning("harvest passes over part %s: %s", frames.part_id, error)
@@ -251,50 +265,38 @@ class Harvester:
         gathered.acceptance = self._set_aside(recipe.recipe_id)
         return gathered
 
+    def _physical(self, part: ArchivedPart) -> str:
+        return self._parts.of(part.part_id, part.physical_part)
+
     def _take(
-        self,
-        gathered: _Gathered,
-        stack: StoredStack,
-        part_id: str,
-        outcome: Outcome,
-        image_digest: str,
-        believed: PartReport | None = None,
+        self, gathered: _Gathered, stack: StoredStack, subject: _Subject, believed: PartReport | None = None
     ) -> bool:
         """Look at one picture and keep what is worth it; False when it is to be looked at again."""
         with gathered.turn:
-            return self._look_at(gathered, stack, part_id, outcome, image_digest, believed)
+            return self._look_at(gathered, stack, subject, believed)
 
-    def _look_at(
-        self,
-        gathered: _Gathered,
-        stack: StoredStack,
-        part_id: str,
-        outcome: Outcome,
-        image_digest: str,
-        believed: PartReport | None,
-    ) -> bool:
-        if image_digest in gathered.known:
-            self._came_again(gathered, part_id, image_digest)
+    def _look_at(self, gathered: _Gathered, stack: StoredStack, subject: _Subject, believed: PartReport | None) -> bool:
+        if subject.image_digest in gathered.known:
+            self._came_again(gathered, subject.physical, subject.image_digest)
             return True
-        report = self._last_report(part_id) or believed
+        report = self._last_report(subject.part_id) or believed
         gathered.acceptance |= report is not None and report.source == ACCEPTANCE
-        finding = examine(stack, gathered.recipe, gathered.quality, gathered.model, report, outcome)
-        split = self._split(gathered, part_id, report)
+        finding = examine(stack, gathered.recipe, gathered.quality, gathered.model, report, subject.outcome)
+        split = self._split(gathered, subject.physical, report)
         if finding.kind == "background" and gathered.backgrounds[split] >= MOST_BACKGROUNDS:
             finding = Finding("refused", "enough good parts of this kind are kept")
         if finding.kind == "wait":
             return False  # nobody has said anything about the part yet
-        gathered.known[image_digest] = self._part_of(part_id)
+        gathered.known[subject.image_digest] = subject.physical
         if finding.kind == "refused":
             gathered.refused[finding.reason] += 1
             gathered.sheet.add(stack.pixels, f"refused: {finding.reason}")
             return True
-        self._keep(gathered, stack, self._part_of(part_id), split, finding)
+        self._keep(gathered, stack, subject.physical, split, finding)
         return True
 
-    def _came_again(self, gathered: _Gathered, part_id: str, image_digest: str) -> None:
+    def _came_again(self, gathered: _Gathered, physical: str, image_digest: str) -> None:
         # The same pixels under another part's name: a camera that is frozen, or a part that was named twice.
-        physical = self._part_of(part_id)
         if gathered.known[image_digest] != physical and (image_digest, physical) not in gathered.repeated:
             gathered.repeated.add((image_digest, physical))
             gathered.refused["the picture of another part came again"] += 1
@@ -320,9 +322,8 @@ class Harvester:
         gathered.taken[finding.kind] += 1
         gathered.sheet.add(stack.pixels, finding.kind, finding.mask if finding.kind == "seed" else None)
 
-    def _split(self, gathered: _Gathered, part_id: str, report: PartReport | None) -> Split:
-        recipe_id, physical = gathered.recipe.recipe_id, self._part_of(part_id)
-        known = self._learning.split_of(recipe_id, physical)
+    def _split(self, gathered: _Gathered, physical: str, report: PartReport | None) -> Split:
+        known = self._learning.split_of(gathered.recipe.recipe_id, physical)
         if known is not None:
             return known
         if report is not None and report.source == ACCEPTANCE:

@@ -24,6 +24,7 @@ from typing import NoReturn
 from cell import settings as settings_module
 from cell.clock import monotonic
 from cell.errors import ConfigurationError, DiskFull, InspectdError, StoreError
+from cell.imaging.folders import physical_part
 from cell.settings import Settings
 from cell.store.files import sweep
 from cell.store.layout import StateDir
@@ -42,8 +43,10 @@ from daemon.inspect import Inspection, Inspector
 from daemon.line import Line
 from daemon.notices import Conditions, EventLog
 from daemon.parts import Part
+from daemon.physical import PhysicalParts, as_named
 from daemon.queries import Records, Status
 from daemon.reply import Answers
+from daemon.retention import Retention
 from daemon.states import State
 from daemon.station import Station
 from daemon.swap import ModelLoader, ModelSlot
@@ -86,6 +89,8 @@ class Daemon:
     def _build(self, settings: Settings) -> None:
         self.state = StateDir.create(settings.state_dir)
         self._stack.enter_context(self.state.lock("daemon"))
+        if self.state.free_mb() < 1:  # else the stores can't even be opened; the archive makes it anew
+            self.state.release_ballast()
         self.store = self._stack.enter_context(LineStore(self.state))
         self.learning = self._stack.enter_context(LearningStore(self.state))
         self.rig = self._rig_of(settings)
@@ -98,10 +103,17 @@ class Daemon:
         self.conditions = Conditions(self.store, self.log, self.station.severe)
         self.slot = ModelSlot()
         self._stack.callback(self._unless_late, self.slot.close)
-        self.archive = Archive(self.store, self.state, self.conditions, settings.minimum_free_mb)
-        self.harvester = Harvester(self.store, self.learning, self.state)
+        parts = self._physical_parts(settings)
+        retention = Retention(self.store, self.learning, parts, settings.archive, settings.minimum_free_mb)
+        self.archive = Archive(self.store, self.conditions, retention)
+        self.harvester = Harvester(self.store, self.learning, self.state, parts)
         self._build_line()
         self.dispatcher = Dispatcher(self._rooms())
+
+    def _physical_parts(self, settings: Settings) -> PhysicalParts:
+        # Names of pictures say which part they show; ids of a real cell's parts say nothing beyond themselves.
+        of_folders = self.rig.emulated and settings.emulated.product == "folder"
+        return PhysicalParts(self.store.reports, physical_part if of_folders else as_named)
 
     def _open_server(self, settings: Settings) -> Server:
         for address in (settings.wire.commands, settings.wire.events):

@@ -60,7 +60,10 @@ class Records:
         return {"Results": [result_of(verdict) for verdict in found]}
 
     def components(self, result_id: str) -> Result:
-        """Return where the archived frames of a result lie, one component for each channel. Raises `NotFound`."""
+        """Return where the archived frames of a result lie, one component for each channel. Raises `NotFound`.
+
+        Frames that were given up have no path; `RemovedAt` and `RemovedBecause` say when and why.
+        """
         verdict: Verdict = self._store.verdict(result_id)
         part = self._store.archive.get(result_id)
         recipe = self._store.recipes.get(verdict.recipe_id, verdict.recipe_version)
@@ -70,10 +73,12 @@ class Records:
                     "ComponentId": f"{result_id}/{channel}",
                     "Channel": channel,
                     "Page": page,
-                    "Path": part.path,
+                    "Path": None if part.removed_at else part.path,
                     "Hash": part.digest,
                     "HashAlgorithm": "SHA-256",
                     "SizeBytes": part.size_bytes,
+                    "RemovedAt": part.removed_at.isoformat() if part.removed_at else None,
+                    "RemovedBecause": part.removed_because,
                 }
                 for page, channel in enumerate(recipe.channel_names)
             ]
@@ -201,6 +206,7 @@ class Status:
                 "written": self._archive.written,
                 "dropped": self._archive.dropped,
                 "failed": self._archive.failed,
+                "given_up": self._archive.given_up,
                 "free_mb": round(self._store.state.free_mb()),
             },
             "harvest": {"passed_over": self._harvester.passed_over},

@@ -20,6 +20,8 @@ from cell.recipes import Name
 from cell.store.files import disk_errors, make_folder, remove, sweep
 
 _MIB = 1 << 20
+#: What is given up on a full disk, so that rows can still be written, MiB.
+BALLAST_MB = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,12 @@ class StateDir:
     def _ballast(self) -> Path:
         return self.root / "ballast"
 
-    def ensure_ballast(self, megabytes: int = 16) -> None:
+    @property
+    def has_ballast(self) -> bool:
+        """Tell whether the ballast is there."""
+        return self._ballast.exists()
+
+    def ensure_ballast(self, megabytes: int = BALLAST_MB) -> None:
         """Keep a file of that size that can be given up when the disk is full.
 
         On a full disk SQLite can't even commit a deletion. Raises `DiskFull` when there is no room for it.

@@ -13,11 +13,12 @@ from cell.base import Record
 from cell.clock import WallClock, utc_now
 from cell.errors import NotFound, StoreError
 from cell.events import Event, ResultReady
+from cell.store.archive_index import ArchiveIndex
 from cell.store.counters import Counter
 from cell.store.database import Database, to_text
 from cell.store.event_log import EventLog
 from cell.store.layout import StateDir
-from cell.store.line_records import ArchiveIndex, ConditionBook, DeploymentLog, PartReports, RecipeBook
+from cell.store.line_records import ConditionBook, DeploymentLog, PartReports, RecipeBook
 from cell.store.requests import RequestLedger
 from cell.verdicts import Outcome, Verdict
 from cell.wire.messages import Reply

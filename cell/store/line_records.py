@@ -1,8 +1,7 @@
-"""The line database's other tables: archived pictures, reports about parts, recipes, deployments, conditions."""
+"""The line database's other tables: reports about parts, recipes, deployments, conditions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import Field
@@ -12,8 +11,6 @@ from cell.clock import WallClock
 from cell.errors import NotFound, StateError, StoreError
 from cell.recipes import Recipe
 from cell.store.database import Database
-from cell.store.files import remove
-from cell.store.layout import StateDir
 from cell.verdicts import Outcome
 
 
@@ -29,6 +26,10 @@ class ArchivedPart(Record):
     size_bytes: int = Field(ge=0)
     emulated: bool
     at: datetime
+    physical_part: str = ""  # as the trigger said
+    #: When and why the file was given up; the row stays.
+    removed_at: datetime | None = None
+    removed_because: str = ""
 
 
 class PartReport(Record):
@@ -39,6 +40,7 @@ class PartReport(Record):
     defect_class: str = ""
     source: str = Field(min_length=1)
     at: datetime
+    physical_part: str = ""  # empty: not said
 
 
 class Deployment(Record):
@@ -61,78 +63,6 @@ class Condition(Record):
     resolved_at: datetime | None = None
     confirmed_at: datetime | None = None
     comment: str = ""
-
-
-class ArchiveIndex:
-    """Which pictures are archived."""
-
-    def __init__(self, database: Database, state: StateDir) -> None:
-        self._database = database
-        self._state = state
-
-    def add(self, part: ArchivedPart) -> None:
-        """Record a picture whose file is durable already. Raises `StoreError` when the job has one."""
-        values = (part.job_id, part.part_id, part.recipe_id, part.outcome.value, part.model_dump_json())
-        with self._database.write() as connection:
-            connection.exec_driver_sql(
-                "INSERT INTO archived (job_id, part_id, recipe_id, outcome, record) VALUES (?, ?, ?, ?, ?)", values
-            )
-
-    def get(self, job_id: str) -> ArchivedPart:
-        """Return the picture of a job. Raises `NotFound`."""
-        with self._database.read() as connection:
-            row = connection.exec_driver_sql("SELECT record FROM archived WHERE job_id = ?", (job_id,)).first()
-        if row is None:
-            raise NotFound(f"no picture of the job {job_id!r} is archived; the recipe's archive rule decides which are")
-        return ArchivedPart.model_validate_json(row[0])
-
-    def list(
-        self,
-        *,
-        recipe_id: str = "",
-        part_id: str = "",
-        outcome: Outcome | None = None,
-        after_job: str = "",
-        limit: int = 1000,
-    ) -> tuple[ArchivedPart, ...]:
-        """Return pictures in the order they were archived; `after_job` goes on behind the last one of a page."""
-        conditions = {
-            "recipe_id = ?": recipe_id,
-            "part_id = ?": part_id,
-            "outcome = ?": outcome.value if outcome else "",
-            "number > (SELECT number FROM archived WHERE job_id = ?)": after_job,
-        }
-        asked = {clause: value for clause, value in conditions.items() if value}
-        where = f"WHERE {' AND '.join(asked)} " if asked else ""
-        statement = f"SELECT record FROM archived {where}ORDER BY number LIMIT ?"  # noqa: S608 (fixed clauses)
-        with self._database.read() as connection:
-            rows = connection.exec_driver_sql(statement, (*asked.values(), limit)).all()
-        return tuple(ArchivedPart.model_validate_json(row[0]) for row in rows)
-
-    def beyond_ring(self, recipe_id: str, outcome: Outcome, keep: int, limit: int = 100) -> tuple[ArchivedPart, ...]:
-        """Return the oldest pictures of a recipe and outcome that the last `keep` ones push out, at most `limit`."""
-        statement = (
-            "SELECT record FROM archived WHERE recipe_id = ? AND outcome = ? AND number <= "
-            "(SELECT number FROM archived WHERE recipe_id = ? AND outcome = ? ORDER BY number DESC LIMIT 1 OFFSET ?) "
-            "ORDER BY number LIMIT ?"
-        )
-        with self._database.read() as connection:
-            rows = connection.exec_driver_sql(
-                statement, (recipe_id, outcome.value, recipe_id, outcome.value, keep, limit)
-            ).all()
-        return tuple(ArchivedPart.model_validate_json(row[0]) for row in rows)
-
-    def delete(self, parts: Sequence[ArchivedPart]) -> int:
-        """Remove pictures, the files first and then their rows; return the bytes given free.
-
-        That order works on a full disk too, where SQLite can commit no deletion before files are gone. When the
-        process dies in between, rows without a file are left, and deleting them again mends it.
-        """
-        remove(self._state.resolve(part.path) for part in parts)
-        with self._database.write() as connection:
-            for part in parts:
-                connection.exec_driver_sql("DELETE FROM archived WHERE job_id = ?", (part.job_id,))
-        return sum(part.size_bytes for part in parts)
 
 
 class PartReports:

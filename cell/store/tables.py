@@ -64,6 +64,8 @@ archived = sa.Table(
     sa.Column("recipe_id", sa.Text, nullable=False),
     sa.Column("outcome", sa.Text, nullable=False),
     sa.Column("record", sa.Text, nullable=False),
+    sa.Column("pixels", sa.Integer, nullable=False, server_default="1"),
+    sa.Index("archived_pixels", "outcome", "number", sqlite_where=sa.text("pixels = 1")),
     sa.Index("archived_recipe", "recipe_id", "outcome", "number"),
     sa.Index("archived_part", "part_id"),
 )

@@ -14,6 +14,8 @@ from daemon.ctl import render
 from daemon.ctl.line import show_verdict
 from daemon.ctl.session import Session, session_of
 
+_NOT_KEPT = "not kept by the archive rule"
+
 group = typer.Typer(help="Verdicts of the past: list, show.", no_args_is_help=True)
 events = typer.Typer(help="What happens on the line: list, follow.", no_args_is_help=True)
 #: Part reports in words a person types.
@@ -63,8 +65,13 @@ def show(context: typer.Context, result_id: Annotated[str, typer.Argument(help="
         render.as_json(result | {"components": components})
         return
     show_verdict(result["ResultContent"])
-    paths = sorted({session.settings.state_dir / component["Path"] for component in components})
-    render.facts([("pictures", ", ".join(map(str, paths)) or "not kept by the archive rule")])
+    render.facts([("pictures", ", ".join(sorted({_place(session, one) for one in components})) or _NOT_KEPT)])
+
+
+def _place(session: Session, component: dict[str, Any]) -> str:
+    if component["Path"] is None:
+        return f"given up on {component['RemovedAt'][:16]}: {component['RemovedBecause']}"
+    return str(session.settings.state_dir / component["Path"])
 
 
 def report(

@@ -16,6 +16,7 @@ from PIL import Image
 from cell import digest
 from cell.defects import SeedState, Split
 from cell.frames import Frame, FrameSet, StoredStack
+from cell.imaging.folders import physical_part
 from cell.recipes import Recipe
 from cell.store.images import write_stack
 from cell.store.layout import StateDir
@@ -24,6 +25,7 @@ from cell.store.line import LineStore
 from cell.store.line_records import ArchivedPart, PartReport
 from cell.verdicts import Outcome, Verdict
 from daemon.harvest import ACCEPTANCE, Harvester
+from daemon.physical import PhysicalParts
 from drivers.sim.plate import recipe_for_plate
 from tests.cell.plates import flaw, plate
 
@@ -38,10 +40,18 @@ class Cell:
         self.state = StateDir.create(root)
         self.line, self.learning = LineStore(self.state), LearningStore(self.state)
         self.line.recipes.add(RECIPE)
-        self.harvester = Harvester(self.line, self.learning, self.state)
+        self.parts = PhysicalParts(self.line.reports)
+        self.harvester = Harvester(self.line, self.learning, self.state, self.parts)
         self._parts = 0
 
-    def archive(self, part_id: str, *, pixels: StoredStack | None = None, outcome: Outcome = Outcome.OK) -> None:
+    def archive(
+        self,
+        part_id: str,
+        *,
+        pixels: StoredStack | None = None,
+        outcome: Outcome = Outcome.OK,
+        physical_part: str = "",
+    ) -> None:
         picture = pixels or stack_of(part_id)
         self._parts += 1
         job_id = f"j{self._parts:08d}"
@@ -57,11 +67,21 @@ class Cell:
             size_bytes=path.stat().st_size,
             emulated=True,
             at=NOON,
+            physical_part=physical_part,
         )
         self.line.archive.add(row)
 
-    def report(self, part_id: str, outcome: Outcome, defect_class: str = "", source: str = "plc") -> None:
-        report = PartReport(part_id=part_id, outcome=outcome, defect_class=defect_class, source=source, at=NOON)
+    def report(
+        self, part_id: str, outcome: Outcome, defect_class: str = "", source: str = "plc", physical_part: str = ""
+    ) -> None:
+        report = PartReport(
+            part_id=part_id,
+            outcome=outcome,
+            defect_class=defect_class,
+            source=source,
+            at=NOON,
+            physical_part=physical_part,
+        )
         self.harvester.report(report)
 
     def close(self) -> None:
@@ -187,13 +207,20 @@ def test_unfit_and_foreign_pictures_are_refused_by_name(cell: Cell) -> None:
     assert summary["backgrounds"] == 1
 
 
-def test_exposures_of_one_part_stay_on_one_side_and_acceptance_parts_are_held_out(cell: Cell) -> None:
+@pytest.mark.parametrize("said_by", ["trigger", "report", "folder"])
+def test_exposures_of_one_part_stay_on_one_side_and_acceptance_parts_are_held_out(cell: Cell, said_by: str) -> None:
+    harvester = cell.harvester
+    if said_by == "folder":
+        harvester = Harvester(cell.line, cell.learning, cell.state, PhysicalParts(cell.line.reports, physical_part))
     for index in range(8):
         for exposure in (1, 2):
-            part_id = f"t{index:03d}_e{exposure}"
-            cell.archive(part_id, pixels=stack_of(f"good-{2 * index + exposure:06d}"))
-            cell.report(part_id, Outcome.OK, source=ACCEPTANCE if index >= 6 else "plc")
-    cell.harvester.run_once("plate")
+            part_id = f"t{index:03d}_e{exposure}" if said_by == "folder" else f"{said_by}-{index}-{exposure}"
+            physical = f"t{index:03d}"
+            picture = stack_of(f"good-{2 * index + exposure:06d}")
+            cell.archive(part_id, pixels=picture, physical_part=physical if said_by == "trigger" else "")
+            source = ACCEPTANCE if index >= 6 else "plc"
+            cell.report(part_id, Outcome.OK, source=source, physical_part=physical if said_by == "report" else "")
+    harvester.run_once("plate")
     kept = cell.learning.backgrounds("plate")
     assert len(kept) == 16
     sides = {part: {b.split for b in kept if b.part_id == part} for part in {b.part_id for b in kept}}

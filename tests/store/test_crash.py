@@ -218,7 +218,8 @@ try:
 except DiskFull as error:
     print("line:", error)
 try:
-    line.requests.begin(Command(request_id="r", command="x"))
+    for number in range(1000):  # the first ones may still find room where a part's larger commit found none
+        line.requests.begin(Command(request_id=f"r{number}", command="x"))
 except DiskFull as error:
     print("request:", error)
 assert learning.backgrounds("plate") == tuple(kept)
@@ -227,7 +228,7 @@ for one in kept:
 assert line.verdict(parts[-1]).job_id == parts[-1]
 assert state.release_ballast()
 line.commit_part(verdict_of("after"))
-assert line.requests.begin(Command(request_id="r", command="x")).__class__.__name__ == "New"
+assert line.requests.begin(Command(request_id=f"r{number}", command="x")).__class__.__name__ == "New"
 learning.assign_split("plate", "after", Split.LEARN)
 learning.gate.verify_chain()
 line.close(), learning.close()

@@ -223,15 +223,32 @@ def test_the_archive_is_a_ring_and_deletes_files_first(state: StateDir, store: L
     assert store.archive.list(recipe_id="plate", outcome=Outcome.OK) == tuple(parts)
     assert store.archive.list(after_job="j4") == (parts[5], bad)
     assert store.archive.list(part_id="p2") == (parts[2],)
-    assert store.archive.beyond_ring("plate", Outcome.OK, keep=4) == tuple(parts[:2])
-    assert store.archive.beyond_ring("plate", Outcome.OK, keep=6) == ()
-    assert store.archive.beyond_ring("plate", Outcome.OK, keep=0, limit=3) == tuple(parts[:3])
+    assert store.archive.beyond("plate", Outcome.OK, keep=4) == tuple(parts[:2])
+    assert store.archive.beyond("plate", Outcome.OK, keep=6) == ()
+    assert store.archive.beyond("plate", Outcome.OK, keep=0, limit=3) == tuple(parts[:3])
+    assert store.archive.beyond("plate", Outcome.OK, keep=2, after_job="j1") == tuple(parts[2:4])
+    assert store.archive.recipes() == ("plate",)
+    assert store.archive.size_bytes() == sum(part.size_bytes for part in (*parts, bad))
     state.resolve(parts[0].path).unlink()  # as after a crash between file and row
     assert store.archive.delete(parts[:2]) == parts[0].size_bytes + parts[1].size_bytes
     assert not state.resolve(parts[1].path).exists()
     assert state.resolve(parts[2].path).exists()
     with pytest.raises(NotFound):
         store.archive.get("j0")
+
+
+def test_a_picture_that_was_given_up_is_gone_but_not_forgotten(state: StateDir, store: LineStore) -> None:
+    parts = [archived(state, store, number) for number in range(4)]
+    state.resolve(parts[0].path).unlink()  # as after a crash between file and row
+    assert store.archive.give_up(parts[:2], NOON, "for the test") == parts[0].size_bytes + parts[1].size_bytes
+    assert not state.resolve(parts[1].path).exists()
+    assert store.archive.get("j1") == parts[1].model_copy(
+        update={"removed_at": NOON, "removed_because": "for the test"}
+    )
+    assert store.archive.list() == tuple(parts[2:])
+    assert store.archive.list(after_job="j1", limit=1) == (parts[2],)
+    assert store.archive.beyond("plate", Outcome.OK, keep=1) == (parts[2],)
+    assert store.archive.size_bytes() == parts[2].size_bytes + parts[3].size_bytes
 
 
 def test_reports_about_parts_are_kept_in_order(store: LineStore) -> None:
