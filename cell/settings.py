@@ -43,7 +43,7 @@ class CameraSettings(_Section):
 class LightOutput(_Section):
     """One light line: the controller's output that feeds it, and what the lamp bears."""
 
-    channel: int = Field(default=1, ge=1, le=32)  # number printed beside the output
+    channel: int = Field(default=1, ge=1, le=32)  # number printed beside the output; of the camera's user output
     host: str = ""  # where it is not light.host: 32 lines need several controllers
     #: Nominal current of the lamp, which intensity 1 gives; None leaves the rating that the controller holds.
     rated_current_a: float | None = Field(default=None, gt=0, le=20)
@@ -94,6 +94,8 @@ class LightSettings(_Section):
             wires = [output.camera_line for output in self.outputs.values()]
             if not all(wires) or len(set(wires)) != len(wires):
                 raise ValueError("the light driver camera_lines needs a camera_line of its own for each output")
+            if len({output.channel for output in self.outputs.values()}) != len(wires):
+                raise ValueError("the light driver camera_lines needs a channel (user output) of its own for each line")
         return self
 
     @property
