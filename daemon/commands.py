@@ -205,6 +205,7 @@ class Dispatcher:
             outcome=arguments.outcome,
             defect_class=arguments.defect_class or "",
             source=arguments.source,
+            physical_part=arguments.physical_part,
             at=self._rooms.log.now().astimezone(UTC),
         )
         self._rooms.harvester.report(report)

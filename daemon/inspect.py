@@ -87,6 +87,7 @@ class Inspector:
         return Verdict(
             job_id=part.job_id,
             part_id=part.part_id,
+            physical_part=part.physical_part,
             meas_id=part.meas_id,
             product_id=part.product_id,
             recipe_id=part.recipe.recipe_id,

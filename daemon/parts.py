@@ -31,6 +31,7 @@ class Part:
     recipe: Recipe
     received: float
     created_at: datetime
+    physical_part: str = ""
     meas_id: str = ""
     product_id: str = ""
     configuration_id: str = ""
@@ -62,6 +63,7 @@ class Part:
         return Verdict(
             job_id=self.job_id,
             part_id=self.part_id,
+            physical_part=self.physical_part,
             meas_id=self.meas_id,
             product_id=self.product_id,
             recipe_id=self.recipe.recipe_id,

@@ -175,6 +175,7 @@ class Station:
             job_id=self._store.next_job_id(),
             trigger_id=self._store.next_trigger_id(),
             part_id=arguments.PartId,
+            physical_part=arguments.Parameters.physical_part,
             recipe=prepared.recipe,
             received=request.received if request is not None else self._clock(),
             created_at=self._log.now(),

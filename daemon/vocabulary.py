@@ -74,6 +74,16 @@ class ContinuousParameters(Arguments):
     interval_ms: float = Field(default=0.0, ge=0, le=3_600_000)  # from start to start; 0: as fast as it goes
 
 
+class SingleParameters(Arguments):
+    """What a trigger may say beside the part's id.
+
+    `physical_part` is the part's own id where `PartId` names a view, a pass or an exposure of it: pictures of one
+    physical part are never on two sides of a split.
+    """
+
+    physical_part: ExternalId = ""
+
+
 class StartArguments(Arguments):
     """The trigger. An empty `RecipeId` or `ProductId` means the prepared recipe's."""
 
@@ -81,7 +91,7 @@ class StartArguments(Arguments):
     MeasId: ExternalId = ""
     RecipeId: Name | None = None
     ProductId: ExternalId = ""
-    Parameters: dict[str, Any] = Field(default_factory=dict)
+    Parameters: SingleParameters = SingleParameters()
 
 
 class StartContinuousArguments(Arguments):
@@ -128,6 +138,7 @@ class ReportArguments(Arguments):
     outcome: verdicts.Outcome
     defect_class: Name | None = None
     source: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "plc"
+    physical_part: ExternalId = ""  # as in `SingleParameters`
 
 
 class HarvestArguments(Arguments):
