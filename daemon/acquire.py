@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 import numpy as np
@@ -13,47 +13,57 @@ from cell.errors import DataError, HardwareError
 from cell.frames import Acquired, AcquisitionFault, FailedAcquisition, Frame, FrameSet
 from cell.recipes import Channel, Recipe
 from daemon.parts import Part
+from daemon.recovery import Attendant
 from drivers.cameras.base import fault_of
 from drivers.registry import Rig
 
-#: Waits between attempts to bring a camera back, seconds; the last one repeats.
-_BACKOFF_S = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
-
 
 class Acquirer:
-    """Owns camera and light; called from the line thread alone."""
+    """Owns cameras and light; called from the line thread alone.
+
+    With several cameras each takes the channels that name it, one after the other in the recipe's order, and each is
+    brought back alone; a part whose recipe needs one that is gone is FAULT.
+    """
 
     def __init__(self, rig: Rig, clock: Monotonic = monotonic, wall_clock: WallClock = utc_now) -> None:
         self._rig = rig
-        self._clock = clock
         self._wall_clock = wall_clock
-        self._last_id: int | None = None
-        self._attempt = 0
-        self._retry_at: float | None = None
-        self.recoveries = 0
+        self._cameras = {role: Attendant(role, camera, clock) for role, camera in rig.cameras.items()}
+        self._recipe: Recipe | None = None
+        self._last_ids: dict[str, int] = {}
+        self.light_faults = 0
 
     @property
     def emulated(self) -> bool:
         """True when a driver says that it is not real."""
         return self._rig.emulated
 
+    @property
+    def cameras(self) -> Mapping[str, Attendant]:
+        """The cameras by their names in settings and recipes, and what happened to each."""
+        return self._cameras
+
+    @property
+    def recoveries(self) -> int:
+        """How often a camera was brought back."""
+        return sum(camera.recoveries for camera in self._cameras.values())
+
     def configure(self, recipe: Recipe) -> None:
-        """Set the camera up for a recipe. Raises `CameraError`, `LightError`; :meth:`take` is FAULT until it works."""
-        self._last_id = None
-        unknown = {line for channel in recipe.channels for line in channel.lights} - set(self._rig.light.lines)
-        if unknown:
-            known = ", ".join(self._rig.light.lines)
-            raise DataError(
-                f"recipe {recipe.recipe_id} switches the light {min(unknown)}, but this cell has {known}; "
-                "correct the recipe or light.lines"
-            )
-        try:
-            self._rig.camera.configure(recipe)
-        except HardwareError:
-            self._plan_recovery()
-            raise
-        self._retry_at = None
-        self._attempt = 0
+        """Set cameras and light up for a recipe; :meth:`take` is FAULT until it works.
+
+        Raises `DataError` for a light or camera that this cell has not, `CameraError`, `AcquisitionTimeout` and
+        `LightError`.
+        """
+        self._last_ids.clear()
+        self._require_known(recipe)
+        self._recipe = recipe
+        for role, share in shares_of(recipe).items():
+            try:
+                self._cameras[role].camera.configure(share)
+            except HardwareError:
+                self._cameras[role].plan()
+                raise
+            self._cameras[role].well()
         self._rig.light.prepare(recipe)
 
     def take(self, part: Part, on_frame: Callable[[Frame], None] = lambda _: None) -> Acquired:
@@ -64,32 +74,33 @@ class Acquirer:
         """
         captured_at = self._wall_clock()
         recipe = part.recipe
-        if self._retry_at is not None:
-            detail = "the camera is gone and being brought back"
-            return self._failed(part, captured_at, AcquisitionFault.CAMERA, detail)
+        camera = self._cameras[recipe.channels[0].camera]
+        for role in shares_of(recipe):
+            if self._cameras[role].lost:
+                gone = "the camera is gone and being brought back"
+                return self._failed(part, captured_at, self._cameras[role], AcquisitionFault.CAMERA, gone)
         try:
             self._rig.present(part.part_id)
         except DataError as error:
-            return self._failed(part, captured_at, AcquisitionFault.MISSING, str(error))
+            # The feeder of an emulated cell has no such part; no camera is to blame.
+            return _failure(part, captured_at, AcquisitionFault.MISSING, str(error))
         except HardwareError as error:
-            return self._failed(part, captured_at, fault_of(error), str(error))
+            return self._failed(part, captured_at, camera, fault_of(error), str(error))
         frames: list[Frame] = []
         channel = recipe.channels[0]
         try:
             with self._dark_afterwards():
                 for channel in recipe.channels:
+                    camera = self._cameras[channel.camera]
                     self._rig.light.apply(channel.lights, channel.strobe_us)
-                    frame = self._rig.camera.expose(channel)
+                    frame = camera.camera.expose(channel)
                     problem = self._doubt(frame, channel, recipe)
                     if problem is not None:
-                        return self._failed(part, captured_at, *problem, channel.name)
+                        return self._failed(part, captured_at, camera, *problem, channel.name)
                     frames.append(frame)
                     on_frame(frame)
         except HardwareError as error:
-            fault = fault_of(error)
-            if fault in {AcquisitionFault.CAMERA, AcquisitionFault.MISSING}:
-                self._plan_recovery()
-            return self._failed(part, captured_at, fault, str(error), channel.name)
+            return self._failed(part, captured_at, camera, fault_of(error), str(error), channel.name)
         return FrameSet(
             trigger_id=part.trigger_id,
             part_id=part.part_id,
@@ -101,41 +112,46 @@ class Acquirer:
 
     @property
     def lost(self) -> bool:
-        """Tell whether the camera must be brought back."""
-        return self._retry_at is not None
+        """Tell whether a camera must be brought back."""
+        return any(camera.lost for camera in self._cameras.values())
 
     @property
     def retry_in_s(self) -> float | None:
-        """Seconds until the next attempt to bring the camera back is due; None when it is not lost."""
-        return None if self._retry_at is None else max(0.0, self._retry_at - self._clock())
+        """Seconds until the next attempt to bring a camera back is due; None when none is lost."""
+        waits = [camera.retry_in_s for camera in self._cameras.values()]
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def recover(self) -> bool:
-        """Try to bring a lost camera back if an attempt is due; tell whether it works now."""
-        if self._retry_at is None:
-            return True
-        if self._clock() < self._retry_at:
-            return False
-        try:
-            self._rig.camera.recover()
-            self._rig.light.off()
-        except HardwareError:
-            self._attempt += 1
-            self._retry_at = self._clock() + _BACKOFF_S[min(self._attempt, len(_BACKOFF_S) - 1)]
-            return False
-        self._retry_at = None
-        self._attempt = 0
-        self._last_id = None
-        self.recoveries += 1
-        return True
+        """Try to bring lost cameras back if an attempt is due; tell whether all work now."""
+        for role, camera in self._cameras.items():
+            if camera.lost and camera.attempt(self._relight):
+                self._last_ids.pop(role, None)
+        return not self.lost
 
     def dark(self) -> None:
         """Switch the light off. Raises `LightError`."""
         self._rig.light.off()
 
-    def _plan_recovery(self) -> None:
-        if self._retry_at is None:
-            self._attempt = 0
-            self._retry_at = self._clock()
+    def _relight(self) -> None:
+        # The lines of a camera that was away may have lost their set-up with it.
+        if self._recipe is not None:
+            self._rig.light.prepare(self._recipe)
+        else:
+            self._rig.light.off()
+
+    def _require_known(self, recipe: Recipe) -> None:
+        for channel in recipe.channels:
+            if channel.camera not in self._cameras:
+                raise DataError(
+                    f"recipe {recipe.recipe_id} takes channel {channel.name} with the camera {channel.camera}, but "
+                    f"this cell has {', '.join(self._cameras)}; correct the recipe or cameras in the settings"
+                )
+            unknown = set(channel.lights) - set(self._rig.light.lines)
+            if unknown:
+                raise DataError(
+                    f"recipe {recipe.recipe_id} switches the light {min(unknown)}, but this cell has "
+                    f"{', '.join(self._rig.light.lines)}; correct the recipe or light.lines"
+                )
 
     @contextlib.contextmanager
     def _dark_afterwards(self) -> Iterator[None]:
@@ -145,8 +161,7 @@ class Acquirer:
             self._rig.light.off()
 
     def _doubt(self, frame: Frame, channel: Channel, recipe: Recipe) -> tuple[AcquisitionFault, str] | None:
-        # The driver has proved each frame new; here they are proved to fit each other and the recipe. Ids are compared
-        # within a part only, because a driver may restart its camera's counter after a fault.
+        # The driver has proved each frame new; here they are proved to fit each other and the recipe.
         if frame.channel != channel.name:
             return AcquisitionFault.SWAPPED, f"the camera gave a frame of {frame.channel} for {channel.name}"
         dtype = np.uint8 if recipe.bit_depth <= 8 else np.uint16
@@ -157,21 +172,47 @@ class Acquirer:
                 AcquisitionFault.WRONG_SIZE,
                 f"channel {channel.name} came as {got}; correct the recipe or the camera",
             )
-        if self._last_id is not None and frame.frame_id <= self._last_id:
-            fault = AcquisitionFault.REPEATED if frame.frame_id == self._last_id else AcquisitionFault.STALE
-            return fault, f"channel {channel.name} came with frame id {frame.frame_id} after {self._last_id}"
-        self._last_id = frame.frame_id
+        last_id = self._last_ids.get(channel.camera)
+        if last_id is not None and frame.frame_id <= last_id:
+            fault = AcquisitionFault.REPEATED if frame.frame_id == last_id else AcquisitionFault.STALE
+            return fault, f"channel {channel.name} came with frame id {frame.frame_id} after {last_id}"
+        self._last_ids[channel.camera] = frame.frame_id
         return None
 
     def _failed(
-        self, part: Part, at: datetime, fault: AcquisitionFault, detail: str, *channels: str
+        self,
+        part: Part,
+        at: datetime,
+        camera: Attendant,
+        fault: AcquisitionFault,
+        detail: str,
+        *channels: str,
     ) -> FailedAcquisition:
-        return FailedAcquisition(
-            trigger_id=part.trigger_id,
-            part_id=part.part_id,
-            recipe_id=part.recipe.recipe_id,
-            captured_at=at,
-            fault=fault,
-            detail=detail,
-            channels=channels,
-        )
+        if fault is AcquisitionFault.LIGHT:
+            self.light_faults += 1
+        else:
+            camera.note(fault)
+        return _failure(part, at, fault, detail, *channels)
+
+
+def _failure(part: Part, at: datetime, fault: AcquisitionFault, detail: str, *channels: str) -> FailedAcquisition:
+    return FailedAcquisition(
+        trigger_id=part.trigger_id,
+        part_id=part.part_id,
+        recipe_id=part.recipe.recipe_id,
+        captured_at=at,
+        fault=fault,
+        detail=detail,
+        channels=channels,
+    )
+
+
+def shares_of(recipe: Recipe) -> dict[str, Recipe]:
+    """Return for each camera that the recipe names the recipe with that camera's channels only."""
+    roles = dict.fromkeys(channel.camera for channel in recipe.channels)
+    if len(roles) == 1:
+        return dict.fromkeys(roles, recipe)
+    return {
+        role: recipe.model_copy(update={"channels": tuple(c for c in recipe.channels if c.camera == role)})
+        for role in roles
+    }

@@ -67,6 +67,8 @@ class IsolatedCamera:
         self._scene: dict[str, Any] = {}  # what lies before an emulated camera, and which lines shine
         self._shown: dict[str, Any] = {}  # what the process knows of that
         self._failures = 0
+        self._last_id = 0
+        self._earlier = 0  # frames that earlier processes counted: the count goes on
         self.name, self.emulated = role, False
         #: Light lines of the emulated product; None when any light shows it or the camera is real.
         self.lines: tuple[str, ...] | None = None
@@ -190,6 +192,7 @@ class IsolatedCamera:
         self._drop_ring()
         self._shown = {}
         self._told = None
+        self._earlier = self._last_id
         process = CameraProcess(self._role, self._clock)
         try:
             process.begin(
@@ -250,7 +253,9 @@ class IsolatedCamera:
         if told is None:
             ring.give_back(slot)
             return None
-        return frame_of(told, ring.lease(slot, shape, dtype))
+        frame = frame_of(told | {"frame_id": told["frame_id"] + self._earlier}, ring.lease(slot, shape, dtype))
+        self._last_id = frame.frame_id
+        return frame
 
     @property
     def _lives_in_process(self) -> bool:
