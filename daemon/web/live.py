@@ -49,7 +49,7 @@ def _picture(site: Site, job_id: str) -> Answer | None:
         stack = site.gallery.stack(image.path, image.digest)
     except (NotFound, DataError):
         return None
-    return {"address": image.path, **views.part_view(image, stack)}
+    return {"address": image.path, "digest": image.digest, **views.part_view(image, stack)}
 
 
 def _image(component: dict[str, Any]) -> ImageRef | None:

@@ -23,6 +23,7 @@ from cell import digest
 from cell.defects import ImageRef, LabelMap
 from cell.errors import DataError, NotFound
 from cell.frames import StoredStack
+from cell.imaging import figures
 from cell.recipes import Rect
 from cell.store import images
 from cell.store.layout import StateDir
@@ -33,6 +34,8 @@ _CACHE_BYTES = 256 << 20
 _PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*\.(?:tif|png)")
 _LONGEST_PATH = 250
 _SAMPLES = 250_000
+#: Colours (RGB) of clipped pixels, as cameras' viewers have them: blue at 0, red at saturation.
+UNDER, OVER = (40, 120, 255), (255, 32, 48)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,26 +102,41 @@ class Gallery:
 
 def render(stack: StoredStack, view: View) -> bytes:
     """Return a PNG of `view`. Raises `DataError` when it names a channel, box or stretch that is not there."""
-    channels, height, width = stack.pixels.shape
+    channels = stack.pixels.shape[0]
     if not 0 <= view.channel < channels:
         raise DataError(f"the picture has {channels} channels; there is no channel {view.channel}")
     if not 0 <= view.low < view.high <= 65535:
         raise DataError(f"a stretch from {view.low} to {view.high} DN shows nothing; give low below high")
-    pixels: NDArray[Any] = stack.pixels[view.channel]
-    if view.box is not None:
-        if not view.box.inside(height, width):
-            raise DataError(f"the box lies outside the {width}x{height} picture")
-        box = view.box
-        pixels = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
+    pixels = _cut(stack, view.channel, view.box)
     values = np.arange(np.iinfo(stack.pixels.dtype).max + 1, dtype=np.float64)
     table = np.clip(np.rint((values - view.low) * 255.0 / (view.high - view.low)), 0, 255).astype(np.uint8)
     picture = Image.fromarray(table[pixels])
-    scale = max(picture.size) / view.longest
-    if scale > 1:
-        size = (max(1, round(picture.width / scale)), max(1, round(picture.height / scale)))
+    size = _fitting(picture.size, view.longest)
+    if size != picture.size:
         picture = picture.resize(size, Image.Resampling.BOX)
     out = io.BytesIO()
     picture.save(out, format="PNG", compress_level=1)
+    return out.getvalue()
+
+
+def clipping_marks(stack: StoredStack, channel: int, box: Rect | None, longest: int) -> bytes:
+    """Return a PNG of `longest` at most that is `UNDER` where a pixel of `channel` is 0, `OVER` where one is at full
+    scale or at the value below it where the sensor's own saturation piles up, transparent elsewhere.
+
+    A pixel of a smaller picture is marked when any that it stands for is. Raises `DataError` for a box outside.
+    """
+    pixels = _cut(stack, channel, box)
+    found = figures.levels(stack.pixels[channel], stack.bit_depth)
+    limit = found.full_scale if found.ceiling is None else found.ceiling
+    size = _fitting((pixels.shape[1], pixels.shape[0]), longest)
+    picture = np.zeros((size[1], size[0]), np.uint8)
+    for index, clipped in ((1, pixels == 0), (2, pixels >= limit)):
+        rows, columns = np.nonzero(clipped)
+        picture[rows * size[1] // pixels.shape[0], columns * size[0] // pixels.shape[1]] = index
+    shown = Image.fromarray(picture, "P")
+    shown.putpalette([0, 0, 0, *UNDER, *OVER])
+    out = io.BytesIO()
+    shown.save(out, format="PNG", transparency=0, compress_level=1)
     return out.getvalue()
 
 
@@ -162,6 +180,22 @@ def _runs(edges: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
     steps = np.diff(padded, axis=1)
     starts, ends = np.argwhere(steps == 1), np.argwhere(steps == -1)
     return [(int(a[0]), int(a[1]), int(b[1] - a[1])) for a, b in zip(starts, ends, strict=True)]
+
+
+def _cut(stack: StoredStack, channel: int, box: Rect | None) -> NDArray[Any]:
+    height, width = stack.pixels.shape[1:]
+    pixels: NDArray[Any] = stack.pixels[channel]
+    if box is None:
+        return pixels
+    if not box.inside(height, width):
+        raise DataError(f"the box lies outside the {width}x{height} picture")
+    return pixels[box.y : box.y + box.height, box.x : box.x + box.width]
+
+
+def _fitting(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Return (width, height) no longer than `longest`, of the same shape."""
+    scale = max(1.0, max(size) / longest)
+    return max(1, round(size[0] / scale)), max(1, round(size[1] / scale))
 
 
 def _same(found: str, expected: str, path: str) -> None:

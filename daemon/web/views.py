@@ -114,7 +114,12 @@ def _channel(
     background: ImageRef | None,
 ) -> dict[str, Any]:
     ranges = {"stretched": pixels.stretch(reference, index), "full": (0, (1 << stack.bit_depth) - 1)}
-    view: dict[str, Any] = {"name": stack.channels[index], "exposure_us": stack.exposure_us[index], "ranges": {}}
+    view: dict[str, Any] = {
+        "name": stack.channels[index],
+        "index": index,
+        "exposure_us": stack.exposure_us[index],
+        "ranges": {},
+    }
     for mode, (low, high) in ranges.items():
         shown = {"low": low, "high": high, "whole": address(image, index, low, high)}
         shown |= {name: address(image, index, low, high, box) for name, box in crops.items()}

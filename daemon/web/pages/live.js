@@ -1,31 +1,62 @@
 // Live: the last part, what was said of it, and how it has been going.
 
-import { $, element, figures, get, notice, svg } from "./common.js";
-import { put, sharpness } from "./pictures.js";
+import * as channels from "./channels.js";
+import { $, element, figures, get, notice, svg, typing } from "./common.js";
 
 const SIGNS = { OK: "✓", NG: "✕", FAULT: "!" };
 const EVERY_MS = 400;
-let shown = { job: "", picture: "" };
+// What the page knows of (`seen`), and the part that it keeps on the screen while others go by (`held`).
+let seen = { job: "", picture: "" };
+let shown = "";
+let held = "";
 
 async function poll() {
   let wait = EVERY_MS;
   try {
-    const now = await get("/api/live", { job: shown.job, picture: shown.picture });
+    const now = await get("/api/live", { job: seen.job, picture: seen.picture });
     notice("");
     machine(now.status);
     if (now.results) {
-      verdict(now.results[0]);
       trend(now.results);
-      shown = { job: now.results[0]?.verdict.job_id || "", picture: now.picture?.address || "" };
-      await frames(now.results[0], now.picture);
+      seen = { job: now.results[0]?.verdict.job_id || "", picture: now.picture?.address || "" };
+      if (held) passing(now.results);
+      else await part(now.results[0], now.picture);
     }
     $("live").setAttribute("aria-busy", "false");
   } catch (error) {
     notice(error.message);
     $("live").setAttribute("aria-busy", "true");
+    // What could not be shown is asked for again.
+    if (!held) seen = { job: "", picture: "" };
     wait = 2000;
   }
   setTimeout(poll, document.hidden ? 2000 : wait);
+}
+
+async function part(result, picture) {
+  verdict(result);
+  shown = result?.verdict.job_id || "";
+  if (picture) {
+    await channels.show(picture, result.verdict.regions);
+  } else {
+    channels.clear(result
+      ? "No picture of this part is kept (yet): the recipe's archive rule keeps NG, FAULT and a share of OK."
+      : "The first part will stand here on every channel.");
+  }
+}
+
+function hold() {
+  held = held ? "" : shown;
+  $("hold").setAttribute("aria-pressed", String(Boolean(held)));
+  $("verdict").classList.toggle("held", Boolean(held));
+  $("verdict").dataset.held = held ? "held: no newer part" : "";
+  if (!held) seen = { job: "", picture: "" };
+}
+
+function passing(results) {
+  const newer = results.findIndex((result) => result.verdict.job_id === held);
+  const count = newer < 0 ? `${results.length} or more` : newer;
+  $("verdict").dataset.held = `held: ${newer === 0 ? "no" : count} newer part${newer === 1 ? "" : "s"}`;
 }
 
 function verdict(result) {
@@ -45,49 +76,6 @@ function verdict(result) {
   $("latency").textContent = `${figures(judged.timings.total_ms)} ms`;
   $("at").textContent = new Date(judged.created_at).toLocaleTimeString([], { hour12: false });
   $("reasons-list").replaceChildren(...judged.reasons.map((reason) => element("li", {}, reason)));
-}
-
-async function frames(result, picture) {
-  const place = $("frames");
-  if (!picture) {
-    place.dataset.channels = 0;
-    place.replaceChildren(element("p", { class: "empty" }, result
-      ? "No picture of this part is kept (yet): the recipe's archive rule keeps NG, FAULT and a share of OK."
-      : "The first part will stand here on every channel."));
-    return;
-  }
-  const whole = { x: 0, y: 0, width: picture.width, height: picture.height };
-  const tiles = picture.channels.map((channel) => {
-    const box = element("div", { class: "picture" }, element("div", { class: "layer" }));
-    box.append(svg("svg", { class: "overlay" }));
-    const range = channel.ranges.stretched;
-    const caption = element("figcaption", {}, element("b", {}, channel.name),
-      element("span", {}, `${figures(channel.exposure_us)} µs, ${range.low}–${range.high} DN shown black to white`));
-    return { box, range, channel, figure: element("figure", { class: "view" }, box, caption) };
-  });
-  await Promise.all(tiles.map(async ({ box, range, channel }) => {
-    await put(box, range.whole, whole, "", { alt: `last part, ${channel.name}` });
-    regions(box, result.verdict.regions, whole);
-  }));
-  place.dataset.channels = tiles.length;
-  place.replaceChildren(...tiles.map((tile) => tile.figure));
-  for (const { box } of tiles) sharpness(box, whole);
-}
-
-function regions(box, found, whole) {
-  const layer = box.querySelector("svg.overlay");
-  const size = Math.max(whole.width, whole.height) / 36;
-  for (const { box: at, defect_class: name, score } of found) {
-    layer.append(svg("rect", { ...at, class: "region" }));
-    const above = at.y > 1.6 * size;
-    const right = at.x > whole.width * 0.7;
-    const label = svg("text", {
-      x: right ? at.x + at.width : at.x, y: above ? at.y - 0.4 * size : at.y + at.height + 1.1 * size,
-      class: "region-name", "font-size": size, "stroke-width": size / 7, "text-anchor": right ? "end" : "start",
-    });
-    label.textContent = `${name} ${score.toFixed(2)}`;
-    layer.append(label);
-  }
 }
 
 function trend(results) {
@@ -133,4 +121,25 @@ function machine(status) {
   $("conditions").replaceChildren(...status.conditions.map((text) => element("li", {}, text)));
 }
 
+function pressed(id, what) {
+  $(id).setAttribute("aria-pressed", String(channels.toggle(what)));
+}
+
+const KEYS = {
+  " ": hold, r: () => pressed("regions", "outlined"), c: () => pressed("clipped", "clipped"), f: () => pressed("full", "full"),
+  0: channels.whole, "+": () => channels.zoom(1.5), "=": () => channels.zoom(1.5), "-": () => channels.zoom(1 / 1.5),
+  ArrowLeft: () => channels.move(-0.2, 0), ArrowRight: () => channels.move(0.2, 0),
+  ArrowUp: () => channels.move(0, -0.2), ArrowDown: () => channels.move(0, 0.2),
+};
+document.addEventListener("keydown", (event) => {
+  const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!act || typing(event) || (event.key === " " && event.target.tagName === "BUTTON")) return;
+  event.preventDefault();
+  act();
+});
+$("hold").addEventListener("click", hold);
+$("regions").addEventListener("click", KEYS.r);
+$("clipped").addEventListener("click", KEYS.c);
+$("full").addEventListener("click", KEYS.f);
+$("whole").addEventListener("click", channels.whole);
 poll();
