@@ -19,6 +19,8 @@ from drivers.cameras.pylon import PylonCamera
 from drivers.cameras.simulated import SimulatedCamera
 from drivers.engines.registry import load_engine
 from drivers.lights.base import Light
+from drivers.lights.camera_lines import CameraLineLight
+from drivers.lights.gardasoft import GardasoftLight
 from drivers.lights.simulated import SimulatedLight
 from drivers.sim.cell import EmulatedCell, open_product
 
@@ -188,9 +190,26 @@ def _simulated_light(settings: Settings, around: Surroundings) -> Light:
     return SimulatedLight(around.lines or settings.light.names, around.illuminate)
 
 
+def _gardasoft(settings: Settings, around: Surroundings) -> Light:
+    del around
+    return GardasoftLight(settings.light)
+
+
+def _camera_lines(settings: Settings, around: Surroundings) -> Light:
+    camera = around.cameras.get(settings.light.camera)
+    if camera is None:
+        known = ", ".join(around.cameras)
+        raise ConfigurationError(f"light.camera names {settings.light.camera}, but the cell's cameras are {known}")
+    return CameraLineLight(camera, settings.light)
+
+
 CAMERAS: dict[str, Callable[[CameraSettings, LazyScene], Camera]] = {
     "pylon": _pylon,
     "genicam": _genicam,
     "simulated": _simulated_camera,
 }
-LIGHTS: dict[str, Callable[[Settings, Surroundings], Light]] = {"simulated": _simulated_light}
+LIGHTS: dict[str, Callable[[Settings, Surroundings], Light]] = {
+    "simulated": _simulated_light,
+    "gardasoft": _gardasoft,
+    "camera_lines": _camera_lines,
+}
