@@ -28,7 +28,7 @@ from drivers.engines.base import INPUT, PROBABILITY, SCORE
 from drivers.engines.onnxruntime import OnnxRuntimeEngine
 from trainer.package import ONNX_FILE, Contents, Golden, golden_images, write_package
 
-_UNKNOWN = RateBound(errors=0, parts=0, rate=None, lower_95=None, upper_95=None)
+_UNKNOWN = RateBound(count=0, parts=0, rate=None, lower_95=None, upper_95=None)
 
 
 def contrast_onnx(channels: int, classes: int, gain: float, offset: float) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cell.base import Record
 from cell.imaging.preprocess import Preprocessing
@@ -59,13 +60,24 @@ class TrainingSet(Record):
 
 
 class RateBound(Record):
-    """A rate with its exact binomial bounds (Clopper and Pearson 1934), counted in physical parts."""
+    """A rate with its exact binomial bounds (Clopper and Pearson 1934), counted in physical parts.
 
-    errors: int = Field(ge=0)
+    `count` parts of `parts` are what the rate is of: wrongly judged ones, or found ones where it is a recall.
+    """
+
+    count: int = Field(ge=0)
     parts: int = Field(ge=0)
     rate: float | None  # None when there are no parts
     lower_95: float | None
     upper_95: float | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_name(cls, values: Any) -> Any:
+        # Models that were stored when it was called `errors` must stay deployable.
+        if isinstance(values, dict) and "errors" in values and "count" not in values:
+            return {("count" if key == "errors" else key): value for key, value in values.items()}
+        return values
 
 
 class EvaluationReport(Record):

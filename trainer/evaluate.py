@@ -187,12 +187,12 @@ def report(
     )
 
 
-def rate_bound(errors: int, parts: int) -> RateBound:
+def rate_bound(count: int, parts: int) -> RateBound:
     """Return a rate with its one-sided 95 % Clopper-Pearson bounds; all None without parts."""
     if not parts:
-        return RateBound(errors=0, parts=0, rate=None, lower_95=None, upper_95=None)
-    lower, upper = clopper_pearson(errors, parts)
-    return RateBound(errors=errors, parts=parts, rate=errors / parts, lower_95=lower, upper_95=upper)
+        return RateBound(count=0, parts=0, rate=None, lower_95=None, upper_95=None)
+    lower, upper = clopper_pearson(count, parts)
+    return RateBound(count=count, parts=parts, rate=count / parts, lower_95=lower, upper_95=upper)
 
 
 def _findings(
@@ -214,12 +214,12 @@ def _shown(bound: RateBound, limit: float, name: str, kind: str) -> list[str]:
         return []
     if bound.lower_95 is not None and bound.lower_95 > limit:
         return [
-            f"not validated: {name} is {bound.errors} of {bound.parts} parts, above {limit:.0%} with 95 % confidence; "
+            f"not validated: {name} is {bound.count} of {bound.parts} parts, above {limit:.0%} with 95 % confidence; "
             "more seeds or a better view of the defect are needed, not more test parts"
         ]
-    missing = max(1, parts_needed(limit, bound.errors) - bound.parts)
+    missing = max(1, parts_needed(limit, bound.count) - bound.parts)
     # The number assumes that the errors stay as few as they are.
     return [
         f"not validated: needs {missing} more held-out real {kind} parts without a further error to show "
-        f"{name} <= {limit:.0%} ({bound.errors} of {bound.parts} parts so far)"
+        f"{name} <= {limit:.0%} ({bound.count} of {bound.parts} parts so far)"
     ]

@@ -120,8 +120,8 @@ def _train(shop: Workshop, *, ratio: float, updates: int) -> ModelManifest:
     found = manifest.evaluation
     shop.console.print(
         f"held-out parts: AUROC {found.auroc if found.auroc is not None else float('nan'):.3f}, "
-        f"FA {found.false_acceptance.errors}/{found.false_acceptance.parts}, "
-        f"FR {found.false_rejection.errors}/{found.false_rejection.parts} parts at the frozen threshold"
+        f"FA {found.false_acceptance.count}/{found.false_acceptance.parts}, "
+        f"FR {found.false_rejection.count}/{found.false_rejection.parts} parts at the frozen threshold"
     )
     return manifest
 

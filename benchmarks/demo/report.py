@@ -61,4 +61,4 @@ def _number(value: float | None) -> str:
 def _rate(bound: RateBound) -> str:
     if bound.rate is None:
         return "no such parts"
-    return f"{bound.errors} of {bound.parts} = {bound.rate:.1%}, below {bound.upper_95 or 1.0:.1%} (95 %)"
+    return f"{bound.count} of {bound.parts} = {bound.rate:.1%}, below {bound.upper_95 or 1.0:.1%} (95 %)"

@@ -63,7 +63,7 @@ def _rate(wrong: dict[str, bool]) -> RateBound:
     lower, upper = clopper_pearson(errors, parts)
     rate = errors / parts if parts else None
     bounds = (lower, upper) if parts else (None, None)
-    return RateBound(errors=errors, parts=parts, rate=rate, lower_95=bounds[0], upper_95=bounds[1])
+    return RateBound(count=errors, parts=parts, rate=rate, lower_95=bounds[0], upper_95=bounds[1])
 
 
 def model_summary(store: LearningStore, manifest: ModelManifest, title: str) -> ModelSummary:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from cell import digest, errors
 from cell.defects import ReviewDecision, ReviewVerb
 from cell.events import EVENT, ResultReady, StateChanged
+from cell.models import RateBound
 from cell.recipes import Channel, DefectClass, Recipe, Rect
 from cell.verdicts import Outcome, Verdict
 from cell.wire.messages import parse_command, parse_reply, request_id_of
@@ -121,3 +122,12 @@ def test_no_bytes_on_the_wire_raise_anything_but_a_protocol_error(data: bytes) -
 def test_a_deeply_nested_message_is_refused_not_fatal() -> None:
     with pytest.raises(errors.ProtocolError):
         parse_command(b"[" * 100_000)
+
+
+def test_a_rate_that_was_stored_under_its_former_name_is_read() -> None:
+    stored = '{"errors": 1, "parts": 4, "rate": 0.25, "lower_95": 0.01, "upper_95": 0.75}'
+    rate = RateBound.model_validate_json(stored)
+    assert rate.count == 1
+    assert RateBound.model_validate_json(rate.model_dump_json()) == rate
+    with pytest.raises(ValidationError):
+        RateBound.model_validate_json(stored.replace("{", '{"count": 1, '))

@@ -220,7 +220,7 @@ def test_the_newest_valid_calibration_counts(store: LearningStore) -> None:
 
 
 def model(onnx: bytes, name: str, minutes: int = 0) -> ModelManifest:
-    none = RateBound(errors=0, parts=0, rate=None, lower_95=None, upper_95=None)
+    none = RateBound(count=0, parts=0, rate=None, lower_95=None, upper_95=None)
     report = EvaluationReport(
         threshold=0.5,
         threshold_source="test",

@@ -40,10 +40,11 @@ def test_a_part_is_wrong_when_any_of_its_pictures_is() -> None:
         picture("c", 5), picture("c", 60), picture("d", 1), picture("e", 2),
     ]  # fmt: skip
     report = evaluate(ByPixel(), samples, CLASSES, 0.5, FROZEN)
-    assert (report.false_acceptance.errors, report.false_acceptance.parts) == (1, 2)
-    assert (report.false_rejection.errors, report.false_rejection.parts) == (1, 3)
+    assert (report.false_acceptance.count, report.false_acceptance.parts) == (1, 2)
+    assert (report.false_rejection.count, report.false_rejection.parts) == (1, 3)
     assert report.recall_by_class["pit"].rate == 0.0
     assert report.recall_by_class["scratch"].rate == 1.0
+    assert [report.recall_by_class[name].count for name in ("pit", "scratch")] == [0, 1]
     assert report.worst_misses == ("a-10",)
     assert report.threshold_source == FROZEN
     # Pictures: bad 0.9, 0.1, 0.8 against good 0.05, 0.6, 0.01, 0.02.
@@ -52,8 +53,8 @@ def test_a_part_is_wrong_when_any_of_its_pictures_is() -> None:
 
 def test_a_score_at_the_threshold_is_ng() -> None:
     report = evaluate(ByPixel(), [picture("a", 50, 1), picture("b", 50)], CLASSES, 0.5, FROZEN)
-    assert report.false_acceptance.errors == 0
-    assert report.false_rejection.errors == 1
+    assert report.false_acceptance.count == 0
+    assert report.false_rejection.count == 1
 
 
 def test_too_few_parts_are_not_validated_and_the_report_says_how_many_are_missing() -> None:
@@ -111,7 +112,7 @@ def test_cross_validation_freezes_a_threshold_that_holds_on_other_parts() -> Non
     assert len(inner.scored) == len(learning_parts())
     assert "grouped 2-fold" in inner.source
     report = evaluate(trained().predict, held_out_parts(), CLASSES, inner.threshold, inner.source)
-    assert report.false_acceptance.errors + report.false_rejection.errors <= 1
+    assert report.false_acceptance.count + report.false_rejection.count <= 1
     assert report.auroc is not None
     assert report.auroc > 0.95
     assert report.pixel_ap is not None

@@ -38,7 +38,7 @@ def contents() -> Contents:
 
 
 def manifest(of: Contents, **changes: Any) -> ModelManifest:
-    none = RateBound(errors=0, parts=0, rate=None, lower_95=None, upper_95=None)
+    none = RateBound(count=0, parts=0, rate=None, lower_95=None, upper_95=None)
     evaluation = EvaluationReport(
         threshold=0.5,
         threshold_source="a test",
