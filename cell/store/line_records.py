@@ -94,27 +94,29 @@ class RecipeBook:
         self._database = database
 
     def add(self, recipe: Recipe) -> str:
-        """Record a recipe version and return its digest; one that was removed is back.
+        """Record a recipe version and return the digest it was recorded with; one that was removed is back.
 
         Raises `StoreError` when the same version was recorded with another content: results could not be told apart.
         """
-        digest = recipe.record_digest()
-        values = (recipe.recipe_id, recipe.version, digest, recipe.model_dump_json())
+        digest, key = recipe.record_digest(), (recipe.recipe_id, recipe.version)
         with self._database.write() as connection:
-            connection.exec_driver_sql(
-                "INSERT INTO recipes (recipe_id, version, digest, record) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET removed = 0 WHERE digest = excluded.digest",
-                values,
-            )
             known = connection.exec_driver_sql(
-                "SELECT digest FROM recipes WHERE recipe_id = ? AND version = ?", values[:2]
-            ).scalar_one()
-        if known != digest:
-            raise StoreError(
-                f"version {recipe.version} of the recipe {recipe.recipe_id} is known with another content; "
-                f"give the changed recipe version {recipe.version + 1}"
-            )
-        return digest
+                "SELECT digest, record FROM recipes WHERE recipe_id = ? AND version = ?", key
+            ).first()
+            if known is None:
+                connection.exec_driver_sql(
+                    "INSERT INTO recipes (recipe_id, version, digest, record) VALUES (?, ?, ?, ?)",
+                    (*key, digest, recipe.model_dump_json()),
+                )
+                return digest
+            # By content and not by digest: a later inspectd has fields that the digest of then did not count.
+            if Recipe.model_validate_json(known.record) != recipe:
+                raise StoreError(
+                    f"version {recipe.version} of the recipe {recipe.recipe_id} is known with another content; "
+                    f"give the changed recipe version {recipe.version + 1}"
+                )
+            connection.exec_driver_sql("UPDATE recipes SET removed = 0 WHERE recipe_id = ? AND version = ?", key)
+        return str(known.digest)
 
     def get(self, recipe_id: str, version: int | None = None) -> Recipe:
         """Return a version of a recipe, removed ones too, or by default the highest that was not removed.

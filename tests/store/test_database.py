@@ -152,13 +152,15 @@ def test_a_store_of_the_first_version_is_brought_up_with_what_it_holds(
         Database(tmp_path / "line.db", "line").close()
     assert _at(tmp_path / "line.db") == ("line_0001",)
     with raw(tmp_path / "line.db") as connection:
+        # As an inspectd wrote it that knew nothing of `sensor`.
+        record = RECIPE.model_dump_json(exclude={"sensor"})
         connection.execute(
-            "INSERT INTO recipes (recipe_id, version, digest, record) VALUES ('plate', 1, ?, ?)",
-            (RECIPE.record_digest(), RECIPE.model_dump_json()),
+            "INSERT INTO recipes (recipe_id, version, digest, record) VALUES ('plate', 1, 'of-then', ?)", (record,)
         )
         connection.commit()
     with LineStore(StateDir.create(tmp_path)) as store:
         assert store.recipes.list() == (RECIPE,)
+        assert store.recipes.add(RECIPE) == "of-then"  # the unchanged file is not another content
 
 
 def _scripts(folder: Path, pattern: str) -> Path:
