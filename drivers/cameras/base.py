@@ -4,23 +4,60 @@ A camera goes through these states; whatever goes wrong, :meth:`Camera.recover` 
 
 ::
 
-    opened --configure(recipe)--> ready --expose(channel)--> ready
+    opened --configure(recipe)--> ready --expose or await_frame(channel)--> ready
                                     |  \\--a fault is raised--> ready or lost
     lost ----recover()------------> ready
     any  ----close()--------------> closed (for good)
 
 A driver is single-threaded: its owner calls it from one thread at a time. Nothing it does outlives ``close``.
+
+Consecutive channels that differ in nothing but name and colour plane share one exposure (:func:`shares_exposure`): the
+first of them is exposed or awaited, the others are taken from the buffer that it left, in the recipe's order, each
+once. Their frames have the same id and time stamp.
+
+What a driver raises (``drivers.conformance.camera`` holds every driver to it):
+
+- the settings name no device, or one of several is not named: `ConfigurationError`;
+- the vendor's library is not installed: `SdkMissing` with the command;
+- anything the device does or does not do: `CameraError` or `AcquisitionTimeout`, named by :func:`fault_of`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
 from cell.errors import AcquisitionTimeout, CameraError, HardwareError, LightError
 from cell.frames import AcquisitionFault, Frame, Pixels
 from cell.recipes import Channel, Recipe
+
+#: What a camera's feature holds: enumerations are their symbolic names.
+Value = str | int | float | bool
+#: Gives memory for a frame, as `numpy.empty` does. A driver with an attribute `allocate` of this type puts its frames'
+#: pixels there; who hosts it in another process puts its shared memory in place.
+Allocate = Callable[[tuple[int, int], "np.dtype[Any]"], Pixels]
+
+
+class Features(Protocol):
+    """The device's features by their SFNC 2.x names, whatever its family calls them (docs/notes/cameras.md)."""
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the features that the device has, sorted."""
+
+    def read(self, name: str) -> Value:
+        """Return a feature's value. Raises `CameraError` when there is none or it can't be read now."""
+
+    def write(self, name: str, value: Value) -> Value:
+        """Write a feature, read it back and return what the device made of it.
+
+        Raises `CameraError` naming the value asked for and the actual one when the device refused, clipped or changed
+        it; rounding to the device's own increment is none of these.
+        """
+
+    def execute(self, name: str) -> None:
+        """Carry out a command feature. Raises `CameraError`."""
 
 
 class Camera(Protocol):
@@ -38,10 +75,15 @@ class Camera(Protocol):
     def emulated(self) -> bool:
         """True when no light ever fell on a sensor."""
 
-    def configure(self, recipe: Recipe) -> None:
-        """Set frame size, pixel format and software triggering, read every value back, and start grabbing.
+    @property
+    def features(self) -> Features:
+        """The device's features; of use while the device is open."""
 
-        Raises `CameraError` naming the value asked for and the value read back; the camera then does not grab.
+    def configure(self, recipe: Recipe) -> None:
+        """Set region, binning, pixel format, trigger and chunk data, read every value back, and start grabbing.
+
+        `recipe` has this camera's channels alone: who owns several cameras leaves the others' out. Raises `CameraError`
+        naming the value asked for and the value read back; the camera then does not grab.
         """
 
     def expose(self, channel: Channel) -> Frame:
@@ -50,6 +92,18 @@ class Camera(Protocol):
         Waits until the camera takes a trigger, fires exactly one, and waits at most the settings' `frame_timeout_s`.
         The frame returned is complete, of the configured size and depth, and newer than the trigger. Anything else
         raises `CameraError` or `AcquisitionTimeout`; :func:`fault_of` names it. After a fault no older frame waits.
+        Refused with `CameraError` when the settings' trigger is not ``software``.
+        """
+
+    def await_frame(self, channel: Channel, timeout_s: float) -> Frame | None:
+        """Return the next frame in the camera's order, or None when none came within `timeout_s` seconds.
+
+        For cameras that a line or an action command triggers: frames wait in their buffers in order, and a trigger
+        gives one frame for each exposure of the recipe. `channel` says whose frame is expected; whether it is that
+        trigger's is told by the frame's `trigger_count` and `frame_id`, never by its coming next. A frame that was lost
+        on the way (buffers full, bandwidth) leaves a gap in `frame_id` as wide as the loss. Raises as :meth:`expose`
+        does, also when the settings' trigger is ``software``; the frame that was at fault is then gone, and the
+        frames behind it still wait.
         """
 
     def recover(self) -> None:
@@ -68,6 +122,13 @@ def fault_of(error: HardwareError) -> AcquisitionFault:
     if isinstance(error, LightError):
         return AcquisitionFault.LIGHT
     return AcquisitionFault.CAMERA
+
+
+def shares_exposure(before: Channel, channel: Channel) -> bool:
+    """Tell whether two consecutive channels of a recipe are colour planes of one exposure."""
+    if "mono" in {before.plane, channel.plane} or before.plane == channel.plane:
+        return False
+    return before.model_copy(update={"name": channel.name, "plane": channel.plane}) == channel
 
 
 def check_pixels(pixels: Pixels, recipe: Recipe, channel: Channel) -> None:

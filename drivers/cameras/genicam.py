@@ -11,6 +11,7 @@ the GenICam group run free; there the frame after the next whole one is taken.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cell.frames import AcquisitionFault, Frame, Pixels
 from cell.recipes import Channel, Recipe
 from cell.settings import CameraSettings
 from drivers.cameras.base import Sequence, check_pixels
+from drivers.cameras.features import GenApiFeatures
 
 _FORMATS = {8: ("Mono8",), 10: ("Mono10",), 12: ("Mono12",), 16: ("Mono16",)}
 _SIMULATORS = frozenset({"Machine Vision Games Ltd.", "EMVA_D", "GenICam"})
@@ -57,7 +59,29 @@ class GenicamCamera:
         self._harvester: Any = None
         self._acquirer: Any = None
         self._triggered = False
+        self.features = GenApiFeatures("", self)
         self.name, self.emulated = self._open()
+        self.features.camera = self.name
+
+    snake_case = True
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """See `drivers.cameras.features.NodeMap`."""
+        return self._errors
+
+    def find(self, name: str) -> Any | None:
+        """See `drivers.cameras.features.NodeMap`."""
+        if self._acquirer is None:
+            raise CameraError(f"camera {self.name} is not open; check its cable and power")
+        nodes = self._nodes()
+        return nodes.get_node(name) if nodes.has_node(name) else None
+
+    def all_names(self) -> Iterable[str]:
+        """See `drivers.cameras.features.NodeMap`."""
+        if self._acquirer is None:
+            raise CameraError(f"camera {self.name} is not open; check its cable and power")
+        return [str(node.node.name) for node in self._nodes().nodes if node.node.is_feature()]
 
     def configure(self, recipe: Recipe) -> None:
         """See the contract."""
@@ -99,6 +123,11 @@ class GenicamCamera:
         count = self._sequence.admit(channel.name, frame_id, stamp)
         self._clean = True
         return Frame(channel.name, pixels, recipe.bit_depth, exposure, gain, self.name, count, stamp)
+
+    def await_frame(self, channel: Channel, timeout_s: float) -> Frame | None:
+        """See the contract."""
+        del channel, timeout_s
+        raise CameraError(f"camera {self.name} is triggered by software; expose, or set camera.trigger to line")
 
     def recover(self) -> None:
         """See the contract."""
@@ -242,6 +271,7 @@ class GenicamCamera:
 
     def _release(self) -> None:
         self._ready = False
+        self.features.forget()
         for step in ("stop", "destroy"):
             if self._acquirer is not None:
                 with contextlib.suppress(*self._errors):

@@ -10,6 +10,7 @@ What the SDK leaves to its users, and is done here (docs/notes/emulated-camera.m
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from cell.frames import AcquisitionFault, Frame, Pixels
 from cell.recipes import Channel, Recipe
 from cell.settings import CameraSettings
 from drivers.cameras.base import Sequence, check_pixels
+from drivers.cameras.features import GenApiFeatures
 from drivers.sim.folder_feed import FolderFeed
 
 if TYPE_CHECKING:
@@ -54,7 +56,26 @@ class PylonCamera:
         self._set: tuple[float, float] | None = None
         self._feed: FolderFeed | None = None
         self._camera: Any = None
+        self.features = GenApiFeatures("", self)
+        self.errors: tuple[type[Exception], ...] = (self._pylon.GenericException,)
         self.name, self.emulated = self._open()
+        self.features.camera = self.name
+
+    snake_case = False
+
+    def find(self, name: str) -> Any | None:
+        """See `drivers.cameras.features.NodeMap`."""
+        if self._camera is None:
+            raise CameraError(f"camera {self.name} is not open; check its cable and power")
+        node = self._camera.GetNodeMap().GetNode(name)
+        return node if node is not None and node.IsValid() else None
+
+    def all_names(self) -> Iterable[str]:
+        """See `drivers.cameras.features.NodeMap`."""
+        if self._camera is None:
+            raise CameraError(f"camera {self.name} is not open; check its cable and power")
+        nodes = (node.GetNode() for node in self._camera.GetNodeMap().GetNodes())
+        return [str(node.GetName()) for node in nodes if node.IsFeature()]
 
     def configure(self, recipe: Recipe) -> None:
         """See the contract."""
@@ -108,6 +129,11 @@ class PylonCamera:
             )
         self._clean = True
         return frame
+
+    def await_frame(self, channel: Channel, timeout_s: float) -> Frame | None:
+        """See the contract."""
+        del channel, timeout_s
+        raise CameraError(f"camera {self.name} is triggered by software; expose, or set camera.trigger to line")
 
     def recover(self) -> None:
         """See the contract."""
@@ -257,6 +283,7 @@ class PylonCamera:
 
     def _release(self) -> None:
         self._ready = False
+        self.features.forget()
         if self._camera is None:
             return
         self._stop_quietly()
