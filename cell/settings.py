@@ -40,6 +40,9 @@ class CameraSettings(_Section):
     isolated: bool = True
 
 
+_DEFAULT_LINES = ("light",)
+
+
 class LightOutput(_Section):
     """One light line: the controller's output that feeds it, and what the lamp bears."""
 
@@ -63,7 +66,7 @@ class LightSettings(_Section):
     """
 
     driver: Literal["simulated", "gardasoft", "camera_lines"] = "simulated"
-    lines: tuple[Name, ...] = ("light",)
+    lines: tuple[Name, ...] = _DEFAULT_LINES
     outputs: dict[Name, LightOutput] = Field(default_factory=dict, max_length=32)
     mode: Literal["continuous", "pulsed"] = "continuous"
     host: str = ""
@@ -82,7 +85,7 @@ class LightSettings(_Section):
             if self.driver != "simulated":
                 raise ValueError(f"the light driver {self.driver} needs light.outputs, one for each line")
             return self
-        if "lines" in self.model_fields_set and set(self.lines) != set(self.outputs):
+        if self.lines != _DEFAULT_LINES and set(self.lines) != set(self.outputs):
             raise ValueError("light.lines and light.outputs name different lines; leave light.lines out")
         if self.driver == "gardasoft":
             taken = [(output.host or self.host, output.channel) for output in self.outputs.values()]

@@ -56,9 +56,17 @@ class FakeGardasoft:
     """The controller. Starts on construction, on a free port unless told; :meth:`close` ends its threads."""
 
     def __init__(
-        self, *, port: int = 0, outputs: int = 8, identity: str = IDENTITY, echo: bool = True, idle_s: float = 10.0,
-        slow_s: float = 0.2, clock: Monotonic = monotonic,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        outputs: int = 8,
+        identity: str = IDENTITY,
+        echo: bool = True,
+        idle_s: float = 10.0,
+        slow_s: float = 0.2,
+        clock: Monotonic = monotonic,
+    ) -> None:
         self.outputs = Outputs(outputs)
         self.identity = identity
         self.trouble: deque[Trouble] = deque()
@@ -77,13 +85,9 @@ class FakeGardasoft:
         self._open: dict[int, socket.socket] = {}
         self._threads: list[threading.Thread] = []
         self._server: socket.socket | None = None
+        self.host = host
         self.port = port
         self.plug_in()
-
-    @property
-    def host(self) -> str:
-        """Its address."""
-        return "127.0.0.1"
 
     def shining(self) -> dict[int, float]:
         """Return the percentage of each output that shines now, without any trigger."""

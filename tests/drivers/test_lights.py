@@ -1,0 +1,416 @@
+"""Every registered light passes the suite, and every check of the suite fails for a light that deserves it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cell.errors import ConfigurationError, LightError
+from cell.recipes import Recipe
+from cell.settings import CameraSettings, LightSettings, Settings
+from drivers.cameras.base import Camera
+from drivers.cameras.pylon import PylonCamera
+from drivers.conformance.lights import LightBench, run_light
+from drivers.conformance.report import Outcome
+from drivers.lights.base import Light
+from drivers.lights.camera_lines import CameraLineLight
+from drivers.lights.cost import switching_cost
+from drivers.lights.gardasoft import GardasoftLight
+from drivers.lights.simulated import SimulatedLight
+from drivers.registry import LIGHTS, open_rig
+from drivers.sim.fake_gardasoft import FakeGardasoft, Trouble
+from drivers.sim.fake_gardasoft_outputs import Output
+from drivers.sim.plate import PlateProduct
+
+pytestmark = pytest.mark.timeout(120, method="thread")  # pylon uses SIGALRM itself
+
+LINES = ("ring", "bar-left", "bar-right")
+BENIGN = {Trouble.SLOW, Trouble.DRIPPING, Trouble.EVENT_FIRST}
+
+
+class Lamps:
+    """What a light's driver switches, seen without it."""
+
+    def __init__(self) -> None:
+        self.levels: dict[str, float] = {}
+
+    def shine(self, levels: Mapping[str, float]) -> None:
+        self.levels = dict(levels)
+
+    def light_up(self) -> None:
+        self.levels = dict.fromkeys(LINES, 1.0)
+
+
+def simulated_bench(light: type[SimulatedLight] = SimulatedLight, **more: Any) -> LightBench:
+    lamps = Lamps()
+    return LightBench(lambda: light(LINES, lamps.shine), lambda: lamps.levels, lamps.light_up, **more)
+
+
+def gardasoft_settings(fake: FakeGardasoft, **changes: Any) -> LightSettings:
+    values: dict[str, Any] = {
+        "driver": "gardasoft",
+        "host": fake.host,
+        "port": fake.port,
+        "reply_timeout_s": 0.4,
+        "settle_ms": 0,
+        "outputs": {line: {"channel": channel + 1} for channel, line in enumerate(LINES)},
+    }
+    return LightSettings.model_validate(values | changes)
+
+
+def gardasoft_bench(fake: FakeGardasoft, **changes: Any) -> LightBench:
+    settings = gardasoft_settings(fake, **changes)
+
+    def light_up() -> None:
+        fake.outputs.now = {channel: Output(percent=80.0) for channel in fake.outputs.now}
+
+    def happens(trouble: Trouble) -> Callable[[], None]:
+        return lambda: fake.trouble.append(trouble)
+
+    def observe() -> dict[str, float]:
+        return {line: fake.armed()[channel + 1] / 100 for channel, line in enumerate(LINES)}
+
+    return LightBench(
+        lambda: GardasoftLight(settings),
+        observe,
+        light_up,
+        {trouble.name.lower(): happens(trouble) for trouble in Trouble if trouble not in BENIGN},
+        {trouble.name.lower(): happens(trouble) for trouble in BENIGN},
+        fake.unplug,
+        fake.plug_in,
+        stall_s=None if settings.mode == "pulsed" else settings.dark_after_s + 3.0,
+    )
+
+
+class NoScene:
+    """A pylon emulator needs pictures of somewhere; nobody looks at these."""
+
+    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Any:
+        raise AssertionError("nothing is exposed here")
+
+
+@pytest.fixture
+def emulated_camera() -> Iterator[Camera]:
+    camera = PylonCamera(CameraSettings(driver="pylon"), NoScene())
+    yield camera
+    camera.close()
+
+
+def camera_settings(mode: str) -> LightSettings:
+    outputs = {
+        line: {"camera_line": f"Line{number}", "channel": number, "inverted": number == 2}
+        for number, line in enumerate(LINES, 1)
+    }
+    return LightSettings.model_validate({"driver": "camera_lines", "mode": mode, "outputs": outputs})
+
+
+def camera_bench(camera: Camera, mode: str) -> LightBench:
+    nodes = camera.features
+
+    def observe() -> dict[str, float]:
+        levels = {}
+        for number, line in enumerate(LINES, 1):
+            nodes.write("LineSelector", f"Line{number}")
+            nodes.write("UserOutputSelector", f"UserOutput{number}")
+            source = nodes.read("LineSource")
+            dark = source == f"UserOutput{number}" and not nodes.read("UserOutputValue")
+            assert nodes.read("LineMode") == "Output"
+            assert nodes.read("LineInverter") == (number == 2)
+            levels[line] = 0.0 if dark else 1.0
+        return levels
+
+    def light_up() -> None:
+        for number in range(1, len(LINES) + 1):
+            nodes.write("LineSelector", f"Line{number}")
+            nodes.write("LineMode", "Input")
+            nodes.write("LineSource", "ExposureActive")
+            nodes.write("UserOutputSelector", f"UserOutput{number}")
+            nodes.write("UserOutputValue", True)
+
+    return LightBench(lambda: CameraLineLight(camera, camera_settings(mode)), observe, light_up)
+
+
+def test_the_suite_runs_over_every_registered_light() -> None:
+    assert set(LIGHTS) == {"simulated", "gardasoft", "camera_lines"}, "give the new driver a test below"
+
+
+def test_the_simulated_light_conforms() -> None:
+    report = run_light(simulated_bench(), "simulated")
+    assert report.passed, report.text()
+
+
+@pytest.mark.parametrize("mode", ["continuous", "pulsed"])
+def test_gardasoft_conforms_on_its_fake(mode: str) -> None:
+    fake = FakeGardasoft(slow_s=0.1)
+    report = run_light(gardasoft_bench(fake, mode=mode, dark_after_s=1.0), "gardasoft")
+    fake.close()
+    assert report.passed, report.text()
+    assert not fake.outputs.saves, "AW wears out the controller's memory"
+    skipped = [result.name for result in report.results if result.outcome is Outcome.SKIPPED]
+    assert skipped == (["goes dark when nobody tends it"] if mode == "pulsed" else [])
+
+
+@pytest.mark.parametrize("mode", ["continuous", "pulsed"])
+def test_camera_lines_conform_on_pylons_emulator(emulated_camera: Camera, mode: str) -> None:
+    report = run_light(camera_bench(emulated_camera, mode), "camera_lines")
+    assert report.passed, report.text()
+
+
+class Lit(SimulatedLight):
+    """Shines when it is opened."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._shine({self.lines[0]: 1.0})
+
+
+class Careless(SimulatedLight):
+    """Does not look at what it finds."""
+
+    def __init__(self, lines: tuple[str, ...], illuminate: Any) -> None:
+        self._looking = False
+        super().__init__(lines, illuminate)
+        self._looking = True
+
+    def _shine(self, levels: dict[str, float]) -> None:
+        if self._looking:
+            super()._shine(levels)
+
+
+class Twins(SimulatedLight):
+    def __init__(self, lines: tuple[str, ...], *more: Any) -> None:
+        super().__init__((lines[0], lines[0]), *more)
+
+
+class Leaking(SimulatedLight):
+    """A neighbour shines a little, too."""
+
+    def apply(self, lights: Mapping[str, float], strobe_us: float | None = None) -> None:
+        super().apply({self.lines[0]: 0.05, **lights}, strobe_us)
+
+
+class Adding(SimulatedLight):
+    """Forgets to switch the others off."""
+
+    def apply(self, lights: Mapping[str, float], strobe_us: float | None = None) -> None:
+        super().apply({**self._levels, **lights}, strobe_us)
+
+
+class Clipping(SimulatedLight):
+    def apply(self, lights: Mapping[str, float], strobe_us: float | None = None) -> None:
+        super().apply({line: min(1.0, max(level, 0.2)) for line, level in lights.items()}, strobe_us)
+
+
+class Ignorant(SimulatedLight):
+    """Leaves out what it does not know."""
+
+    def apply(self, lights: Mapping[str, float], strobe_us: float | None = None) -> None:
+        super().apply({line: level for line, level in lights.items() if line in self.lines}, strobe_us)
+
+
+class Stubborn(SimulatedLight):
+    """Refuses, but stays as it was."""
+
+    def apply(self, lights: Mapping[str, float], strobe_us: float | None = None) -> None:
+        self._require(lights, strobe_us)
+        super().apply(lights, strobe_us)
+
+
+class Unstrobed(SimulatedLight):
+    """Takes a strobe width and does nothing with it but stay dark."""
+
+    def apply(self, lights: Mapping[str, float], strobe_us: float | None = None) -> None:
+        super().apply({} if strobe_us else lights)
+
+
+class AlwaysOn(SimulatedLight):
+    def off(self) -> None:
+        """Do nothing."""
+
+
+class Demonstrating(SimulatedLight):
+    """Leaves the last scheme on after preparing."""
+
+    def prepare(self, recipe: Recipe) -> None:
+        super().prepare(recipe)
+        super().apply(recipe.channels[-1].lights)
+
+
+class Curt(SimulatedLight):
+    """Does not say which channel."""
+
+    def prepare(self, recipe: Recipe) -> None:
+        self.off()
+        for channel in recipe.channels:
+            self._require(channel.lights, None)
+
+
+class Slow(SimulatedLight):
+    def apply(self, lights: Mapping[str, float], strobe_us: float | None = None) -> None:
+        threading.Event().wait(0.03)
+        super().apply(lights, strobe_us)
+
+
+class Undead(SimulatedLight):
+    """Works on after close."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class OnlyOnce(SimulatedLight):
+    opened = 0
+
+    def __init__(self, *arguments: Any) -> None:
+        type(self).opened += 1
+        if self.opened > 1:
+            raise LightError("the controller takes no second connection; cycle its power")
+        super().__init__(*arguments)
+
+
+class Threaded(SimulatedLight):
+    """Leaves a thread until `done` is set."""
+
+    done = threading.Event()
+
+    def close(self) -> None:
+        super().close()
+        threading.Thread(target=self.done.wait, name="left-behind", args=(30,)).start()
+
+
+class Touchy(SimulatedLight):
+    """Fails when a controller is only slow."""
+
+    touched = False
+
+    def apply(self, lights: Mapping[str, float], strobe_us: float | None = None) -> None:
+        if self.touched:
+            type(self).touched = False
+            raise LightError("the controller is slow; wait")
+        super().apply(lights, strobe_us)
+
+
+def touch() -> None:
+    Touchy.touched = True
+
+
+def nothing() -> None:
+    pass
+
+
+WRONG: dict[str, Callable[[], LightBench]] = {
+    "has 1 to 32 lines of different names": lambda: simulated_bench(Twins),
+    "is dark after construction": lambda: simulated_bench(Lit),
+    "is dark after construction whatever shone before": lambda: simulated_bench(Careless),
+    "switches each line alone": lambda: simulated_bench(Leaking),
+    "combines lines in one scheme": lambda: simulated_bench(Adding),
+    "sets intensities or refuses them": lambda: simulated_bench(Clipping),
+    "treats intensity 0 as off": lambda: simulated_bench(Clipping),
+    "refuses an unknown line by name and goes dark": lambda: simulated_bench(Ignorant),
+    "refuses impossible intensities and goes dark": lambda: simulated_bench(Clipping),
+    "takes a strobe width or refuses it": lambda: simulated_bench(Unstrobed),
+    "refuses a strobe width that is none and goes dark": lambda: simulated_bench(Stubborn),
+    "switches off": lambda: simulated_bench(AlwaysOn),
+    "prepares a recipe and stays dark": lambda: simulated_bench(Demonstrating),
+    "names the channel of a recipe it can't light": lambda: simulated_bench(Curt),
+    "switches fast enough": lambda: simulated_bench(Slow),
+    "is dark after close and does nothing more": lambda: simulated_bench(Undead),
+    "leaves no thread behind": lambda: simulated_bench(Threaded),
+    "opens again after close": lambda: simulated_bench(OnlyOnce),
+    "tells of silence, goes dark and works again": lambda: simulated_bench(faults={"silence": nothing}),
+    "bears slowness": lambda: simulated_bench(Touchy, nuisances={"slowness": touch}),
+    "tells of a controller that is gone and finds it again": lambda: simulated_bench(unplug=nothing, plug_in=nothing),
+    "goes dark when nobody tends it": lambda: simulated_bench(stall_s=0.1),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_check_fails_for_a_light_that_breaks_its_rule(name: str) -> None:
+    OnlyOnce.opened = 0
+    Threaded.done.clear()
+    report = run_light(WRONG[name]())
+    Threaded.done.set()
+    assert name in {result.name for result in report.failures}, report.text()
+    assert not report.passed
+    assert "breaks" in report.text().splitlines()[0]
+
+
+def test_no_check_is_without_a_light_that_fails_it() -> None:
+    bench = simulated_bench(faults={"silence": nothing}, nuisances={"slowness": nothing})
+    assert {result.name for result in run_light(bench).results} == set(WRONG)
+
+
+@pytest.mark.parametrize("lines", [1, 2, 32])
+def test_the_simulated_light_switches_far_more_than_50_schemes_a_second(lines: int) -> None:
+    light = SimulatedLight(tuple(f"l{number}" for number in range(lines)))
+    cost = switching_cost(light, rounds=300, together=min(3, lines))
+    assert cost.schemes == 300
+    assert cost.p50_ms <= cost.p99_ms <= cost.max_ms
+    assert cost.schemes_per_s > 500
+    assert not any(light.levels().values())
+
+
+def test_a_cell_takes_its_light_from_the_settings() -> None:
+    fake = FakeGardasoft()
+    cell = open_rig(Settings(camera=CameraSettings(driver="simulated", isolated=False), light=gardasoft_settings(fake)))
+    try:
+        assert cell.light.lines == LINES
+        assert isinstance(cell.light, GardasoftLight)
+        cell.light.apply({"ring": 1.0})
+        assert fake.shining()[1] == 100.0
+    finally:
+        cell.close()
+        fake.close()
+    assert fake.shining()[1] == 0.0
+
+
+def test_a_camera_that_is_not_there_has_no_lines() -> None:
+    settings = camera_settings("pulsed").model_copy(update={"camera": "side"})
+    with pytest.raises(ConfigurationError, match=r"light\.camera names side, but the cell's cameras are camera"):
+        open_rig(Settings(camera=CameraSettings(driver="simulated", isolated=False), light=settings))
+
+
+def test_a_camera_without_line_features_is_refused() -> None:
+    with pytest.raises(LightError, match="has no LineSelector"):
+        open_rig(
+            Settings(camera=CameraSettings(driver="simulated", isolated=False), light=camera_settings("continuous"))
+        )
+
+
+def test_a_product_of_many_lights_keeps_its_lines_on_a_simulated_light() -> None:
+    light: Light = SimulatedLight(PlateProduct(32).lines)
+    assert len(light.lines) == 32
+    assert run_light(LightBench(lambda: SimulatedLight(PlateProduct(32).lines))).passed
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"driver": "gardasoft"}, "needs light.outputs"),
+        ({"driver": "gardasoft", "outputs": {"a": {}}}, "needs light.host"),
+        ({"driver": "gardasoft", "host": "h", "outputs": {"a": {}, "b": {}}}, "same channel"),
+        ({"driver": "gardasoft", "host": "h", "outputs": {"a": {}}, "lines": ("b",)}, "different lines"),
+        ({"driver": "gardasoft", "host": "h", "outputs": {"a": {}}, "keep_alive_s": 12}, "less than 10"),
+        ({"driver": "camera_lines", "outputs": {"a": {}}}, "camera_line of its own"),
+        (
+            {"driver": "camera_lines", "outputs": {"a": {"camera_line": "Line1"}, "b": {"camera_line": "Line2"}}},
+            "user output",
+        ),
+        ({"driver": "gardasoft", "host": "h", "outputs": {f"l{n}": {"channel": 1} for n in range(33)}}, "at most 32"),
+        ({"driver": "lantern"}, "simulated"),
+    ],
+)
+def test_settings_that_can_not_be_wired_are_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        LightSettings.model_validate(values)
+
+
+def test_outputs_on_several_controllers_may_share_a_channel() -> None:
+    settings = LightSettings.model_validate(
+        {"driver": "gardasoft", "host": "h", "outputs": {"a": {}, "b": {"host": "i"}}, "lines": ("b", "a")}
+    )
+    assert settings.names == ("a", "b")
