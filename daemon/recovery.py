@@ -23,7 +23,9 @@ _LOG = logging.getLogger(__name__)
 
 #: Waits before the attempts to bring a camera back, seconds; the last one repeats.
 _BACKOFF_S = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
-#: Until an attempt that is under way is asked after again, seconds: parts that come meanwhile get their FAULT.
+#: How long an attempt lets the line wait: its heart goes on beating, and parts get their FAULT.
+_PATIENCE_S = 0.1
+#: Until an attempt that is under way is asked after again, seconds.
 _ASK_AGAIN_S = 0.02
 #: After the first attempts every so many are logged: a camera may be unplugged over a weekend.
 _LOG_EVERY = 30
@@ -86,7 +88,10 @@ class Attendant:
         if self._clock() < self._retry_at:
             return False
         try:
-            self.camera.recover()
+            if isinstance(self.camera, IsolatedCamera):
+                self.camera.recover(_PATIENCE_S)
+            else:
+                self.camera.recover()
             afterwards()
         except StillBusy:
             self._retry_at = self._clock() + _ASK_AGAIN_S

@@ -5,10 +5,10 @@
     ready --a call fails--> ready or lost, as the driver in the process says
       |  \\--a call does not return in its time--> killed, `AcquisitionTimeout` --> lost
       |   \\--the process dies--> `CameraError` --> lost
-    lost --recover()--> still coming back (`StillBusy`, at once) --recover()--> ready
+    lost --recover(patience_s)--> still coming back (`StillBusy`) --recover(patience_s)--> ready
 
-No method but the constructor and :meth:`IsolatedCamera.configure` waits longer than one frame may take. Pixels come
-through `drivers.cameras.shared_frames`; everything else is a few hundred bytes of JSON for each frame.
+Every call ends within a limit of its own. Pixels come through `drivers.cameras.shared_frames`; everything else is a few
+hundred bytes of JSON for each frame.
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ _CLOSE_S = 3.0
 _PRESENT_S = 60.0  # an emulated part may have to be rendered
 #: Beyond the frame's own time-out: writing exposure and gain, copying the pixels.
 _SLACK_S = 1.0
-#: How long :meth:`IsolatedCamera.recover` lets the line wait.
-_PATIENCE_S = 0.1
 #: A library that failed so often in a row gets a new process: its own state may be what is wrong.
 _FAILURES_FOR_NEW_PROCESS = 8
 
@@ -109,24 +107,23 @@ class IsolatedCamera:
         """See the contract."""
         return self._take("await_frame", channel, timeout_s)
 
-    def recover(self) -> None:
-        """Bring the camera back, in its process or, when that is gone, in a new one.
+    def recover(self, patience_s: float = _OPEN_S) -> None:
+        """Bring the camera back, in its process or, when that is gone, in a new one. See the contract.
 
-        Waits a tenth of a second at most: raises `StillBusy` while it is under way, to be called again soon, and
-        `CameraError` or `AcquisitionTimeout` when an attempt failed.
+        Raises `StillBusy` when it is still under way after `patience_s`: to be called again soon, it goes on meanwhile.
         """
         if self._closed:
             raise CameraError(f"camera {self._role} is closed; open the cell again")
         process = self._process
         try:
             if not process.alive or (self._failures >= _FAILURES_FOR_NEW_PROCESS and not self._lives_in_process):
-                process.close(_PATIENCE_S)
+                process.close(min(patience_s, _CLOSE_S))
                 process = self._process = self._start()
                 self.restarts += 1
                 self._failures = 0
             elif not process.busy:
                 process.begin("recover", _RECOVER_S)
-            self._take_identity(process.finish(_PATIENCE_S))
+            self._take_identity(process.finish(patience_s))
             if self._recipe is not None and self._recipe is not self._told:
                 self.configure(self._recipe)  # another recipe was asked for meanwhile
         except StillBusy:
