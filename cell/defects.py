@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from cell import digest
 from cell.base import Record
 from cell.frames import Stack
 from cell.recipes import Name, Rect
@@ -68,8 +69,16 @@ class Seed(Record):
     box: Rect
     state: SeedState
     split: Split
-    confirmed_by: str = ""
+    confirmed_by: str = ""  # or refused by
     taken_at: datetime
+    reason: str = ""  # why it was refused
+
+    def record_digest(self) -> str:
+        """Return the digest of :meth:`Record.record_digest`; without a reason as before there was such a field.
+
+        The ledger sealed seeds then, and they must still be what it sealed.
+        """
+        return digest.of_record(self.model_dump(mode="json", exclude=None if self.reason else {"reason"}))
 
 
 class GeneratorParameters(Record):

@@ -57,9 +57,9 @@ class ReviewCommands:
         return _seed(confirmed)
 
     def refuse_seed(self, command: Command) -> Result:
-        """Refuse a proposal."""
+        """Refuse a proposal; the reason is kept."""
         asked = arguments.read(command, arguments.SeedRefuse)
-        return _seed(self._store.refuse_seed(asked.seed_id, asked.reviewer))
+        return _seed(self._store.refuse_seed(asked.seed_id, asked.reviewer, asked.reason))
 
     def summary(self, command: Command) -> Result:
         """Count where the candidates of a recipe stand, and who decided."""

@@ -166,11 +166,14 @@ class RealImages:
         }
         return self._change_seed(seed_id, changes, {"is_person": is_person, **facts_of(stack)})
 
-    def refuse_seed(self, seed_id: str, person: str) -> Seed:
-        """Record that a person refuses a proposal or takes a confirmation back. Raises `NotFound`, `GateError`."""
+    def refuse_seed(self, seed_id: str, person: str, reason: str = "") -> Seed:
+        """Record that a person refuses a proposal or takes a confirmation back, and why.
+
+        Raises `NotFound`, `GateError`.
+        """
         check_reviewer(person, is_person=not person.endswith(NOT_A_PERSON))
         facts = facts_of(self._pictures.read_image(self.seed(seed_id).image))
-        changes = {"state": SeedState.REFUSED, "confirmed_by": person}
+        changes = {"state": SeedState.REFUSED, "confirmed_by": person, "reason": " ".join(reason.split())}
         return self._change_seed(seed_id, changes, {"is_person": False, **facts})
 
     def seed(self, seed_id: str) -> Seed:

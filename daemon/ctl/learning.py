@@ -88,10 +88,10 @@ def list_seeds(
         return
     root = session.settings.state_dir
     rows = [
-        (s.seed_id, s.state, s.defect_class, s.part_id, s.split, s.confirmed_by, root / s.image.path)
+        (s.seed_id, s.state, s.defect_class, s.part_id, s.split, s.confirmed_by, s.reason, root / s.image.path)
         for s in records(_SEEDS, found, "seeds")
     ]
-    headers = ("SEED", "STATE", "CLASS", "PART", "USE", "BY", "PICTURE")
+    headers = ("SEED", "STATE", "CLASS", "PART", "USE", "BY", "WHY REFUSED", "PICTURE")
     render.table(headers, rows, "no seeds; run harvest, or report bad parts first")
 
 

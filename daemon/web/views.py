@@ -71,6 +71,7 @@ def seed_view(gallery: Gallery, seed: Seed) -> dict[str, Any]:
         "state": seed.state,
         "split": seed.split,
         "confirmed_by": seed.confirmed_by,
+        "reason": seed.reason,
         "taken_at": seed.taken_at.isoformat(),
         "box": seed.box.model_dump(),
         "outline": pixels.outline(gallery.label(seed.mask)),

@@ -39,13 +39,18 @@ def test_a_corrected_mask_is_stored_as_drawn(tmp_path: Path, page: Any) -> None:
         page.keyboard.press("Enter")
         page.wait_for_selector(f'body[data-seed^="s"]:not([data-seed="{drawn}"])')
         second = page.locator("body").get_attribute("data-seed")
-        page.keyboard.press("x")
+        page.locator("#why").fill("a fibre, it wipes off")
+        page.locator("#refuse").click()
         page.wait_for_selector('body[data-seed=""]')
+        page.locator("#state").select_option("refused")
+        page.wait_for_selector(f'body[data-seed="{second}"]')
+        assert page.locator("#seed-note").text_content() == "refused by Ada Moser: a fibre, it wipes off"
+        assert not page.locator("#why").is_visible()
     with LearningStore(StateDir(settings.state_dir)) as store:
         confirmed, refused = store.seed(drawn), store.seed(second)
         mask = store.read_mask(confirmed.mask)
     assert (confirmed.state, confirmed.defect_class, confirmed.confirmed_by) == ("confirmed", "scratch", "Ada Moser")
-    assert refused.state is SeedState.REFUSED
+    assert (refused.state, refused.reason) == (SeedState.REFUSED, "a fibre, it wipes off")
     added = mask & ~masks[drawn]
     assert not (masks[drawn] & ~mask).any(), "what was proposed stays where nothing was drawn"
     rows, columns = np.nonzero(added)

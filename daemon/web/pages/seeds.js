@@ -57,7 +57,8 @@ async function select(index) {
     $("channels").replaceChildren();
     return;
   }
-  $("seed-note").textContent = seed.confirmed_by ? `${seed.state} by ${seed.confirmed_by}` : seed.state;
+  const why = seed.reason ? `: ${seed.reason}` : "";
+  $("seed-note").textContent = seed.confirmed_by ? `${seed.state} by ${seed.confirmed_by}${why}` : seed.state;
   Object.assign(state, { cls: seed.defect_class, undo: [], drawn: false, channel: Math.min(state.channel, seed.channels.length - 1) });
   $("seed-name").textContent = `Part ${seed.part_id}`;
   choices();
@@ -214,13 +215,14 @@ async function settle(path, body) {
     $("confirm").disabled = $("refuse").disabled = false;
     return;
   }
+  $("why").value = "";
   start(state.index);
 }
 
 const confirm = () => settle("/api/seeds/confirm", {
   defect_class: state.cls, ...(state.drawn ? { mask: exported(), box: current().crops.edit } : {}),
 });
-const refuse = () => settle("/api/seeds/refuse", { reason: "not a defect" });
+const refuse = () => settle("/api/seeds/refuse", { reason: $("why").value.trim() || $("why").placeholder });
 
 function tool(erase) {
   state.erase = erase;
@@ -268,6 +270,7 @@ $("original").addEventListener("click", KEYS.o);
 $("width").addEventListener("input", (event) => { width(Number(event.target.value)); event.target.blur(); });
 $("confirm").addEventListener("click", confirm);
 $("refuse").addEventListener("click", refuse);
+$("why").addEventListener("keydown", (event) => { if (event.key === "Enter") { event.target.blur(); refuse(); } });
 $("state").addEventListener("change", (event) => { state.shown = event.target.value; event.target.blur(); start(); });
 state.recipe = recipeChoice((recipe) => { state.recipe = recipe; start(); });
 if (state.recipe) start();
