@@ -39,6 +39,11 @@ class Acquirer:
         return self._rig.emulated
 
     @property
+    def recipe(self) -> Recipe | None:
+        """What cameras and light were last set up for."""
+        return self._recipe
+
+    @property
     def cameras(self) -> Mapping[str, Attendant]:
         """The cameras by their names in settings and recipes, and what happened to each."""
         return self._cameras

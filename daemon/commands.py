@@ -21,6 +21,7 @@ from cell.wire.server import Request
 from daemon import vocabulary as v
 from daemon.deploy import Deployer
 from daemon.errands import Errands
+from daemon.hardware import Hardware
 from daemon.harvest import Harvester
 from daemon.notices import EventLog
 from daemon.queries import Records, Status, version
@@ -48,6 +49,7 @@ class Rooms:
     records: Records
     status: Status
     harvester: Harvester
+    hardware: Hardware
     errands: Errands
 
 
@@ -56,7 +58,7 @@ class Dispatcher:
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
-        self._handlers = self._production() | self._looking() | self._learning()
+        self._handlers = self._production() | self._looking() | self._learning() | self._bench()
         unequal = set(self._handlers) ^ set(v.COMMANDS)
         if unequal:
             raise StateError(f"the command table does not fit the vocabulary: {', '.join(sorted(unequal))}")
@@ -101,11 +103,11 @@ class Dispatcher:
         handlers["inspectd.ping"] = lambda _, __: {"version": version(), "cell_name": rooms.settings.cell_name}
         return handlers
 
-    def _aside(self, look: Callable[[Any], Result]) -> Handler:
-        """Let a query be answered by the worker for queries: a thousand results must not hold up a trigger."""
+    def _aside(self, look: Callable[[Any], Result], worker: str = QUERIES) -> Handler:
+        """Let a query be answered by a worker: a thousand results must not hold up a trigger."""
 
         def handler(request: Request, arguments: v.Arguments) -> None:
-            self._rooms.errands.defer(QUERIES, request, lambda: look(arguments))
+            self._rooms.errands.defer(worker, request, lambda: look(arguments))
 
         return handler
 
@@ -120,6 +122,18 @@ class Dispatcher:
             "inspectd.promote": self._promote,
             "inspectd.rollback": self._roll_back,
         }
+
+    def _bench(self) -> dict[str, Handler]:
+        """Cameras and lights for people. With recipes in one worker: what sets a camera up must not cross."""
+        hardware = self._rooms.hardware
+        looks: dict[str, Callable[[Any], Result]] = {
+            "inspectd.cameras": lambda _: {"cameras": hardware.cameras()},
+            "inspectd.camera.info": lambda a: hardware.info(a.camera),
+            "inspectd.camera.take": hardware.take,
+            "inspectd.lights": lambda _: hardware.lights(),
+            "inspectd.light.shine": lambda a: hardware.shine(a.lights),
+        }
+        return {name: self._aside(look, RECIPES) for name, look in looks.items()}
 
     def _select_mode(self, _: Request, __: v.Arguments) -> Result:
         return _moved(self._rooms.station.machine.fire(Cause.SELECT_MODE_AUTOMATIC))

@@ -37,6 +37,7 @@ from daemon.archive import Archive
 from daemon.commands import HARVEST, HOUSEKEEPING, MODELS, QUERIES, RECIPES, Dispatcher, Rooms
 from daemon.deploy import Deployer
 from daemon.errands import Errands
+from daemon.hardware import Hardware
 from daemon.harvest import Harvester
 from daemon.health import Beat, Health
 from daemon.inspect import Inspection, Inspector
@@ -51,6 +52,7 @@ from daemon.states import State
 from daemon.station import Station
 from daemon.swap import ModelLoader, ModelSlot
 from daemon.vocabulary import begins_durably, has_effect
+from drivers.bench import Bench
 from drivers.registry import Rig, load_engine, open_rig
 
 _LOG = logging.getLogger("inspectd")
@@ -177,6 +179,9 @@ class Daemon:
             records=Records(self.store, self.learning, self.station),
             status=self.status,
             harvester=self.harvester,
+            hardware=Hardware(
+                Bench(self.settings, self.rig), self.station, self.acquirer, self.store.recipes, self.state
+            ),
             errands=self.errands,
         )
 

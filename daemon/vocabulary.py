@@ -173,6 +173,32 @@ class ModelsArguments(Arguments):
     recipe_id: Name | None = None
 
 
+class CameraArguments(Arguments):
+    """A camera by its name in the settings, its serial number or user id; the first one when empty."""
+
+    camera: ExternalId = ""
+
+
+class TakeArguments(CameraArguments):
+    """Frames to look at. What is absent is the recipe's; without `channels` all of the camera's are taken."""
+
+    recipe_id: Name | None = None  # with no recipe prepared; the only one there is when absent
+    channels: tuple[Name, ...] = ()
+    count: int = Field(default=1, ge=1, le=256)  # rounds over the channels; fewer come when they take long
+    exposure_us: float | None = Field(default=None, gt=0)
+    gain_db: float | None = Field(default=None, ge=0)
+    lights: dict[Name, recipes.Fraction] | None = None  # instead of the channels' own; {}: darkness
+    region: recipes.Rect | None = None  # where sharpness is measured; the middle when absent
+    part_id: ExternalId = ""  # which part an emulated cell presents
+    save: bool = False  # one stack for each round, below `snaps/` of the state directory
+
+
+class ShineArguments(Arguments):
+    """Relative intensities of light lines; those that are not named go off."""
+
+    lights: dict[Name, recipes.Fraction] = Field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Spec:
     """One row of the table. `result` names the keys of the reply's result."""
@@ -263,6 +289,27 @@ COMMANDS: dict[str, Spec] = {
     ),
     "inspectd.rollback": Spec(
         RollbackArguments, True, "Go back to the model before.", "model_digest, previous_digest, recipe_id"
+    ),
+    "inspectd.cameras": Spec(Arguments, False, "Who the cameras are, and how they are.", "cameras"),
+    "inspectd.camera.info": Spec(
+        CameraArguments, False, "A camera's features with their values.", "camera, name, driver, emulated, features"
+    ),
+    "inspectd.camera.take": Spec(
+        TakeArguments,
+        False,
+        "Take frames to look at, between two parts; refused while a run is on. The reply has each frame's levels, "
+        "clipping and sharpness.",
+        "recipe_id, frames, failures, lost, seconds, paths",
+    ),
+    "inspectd.lights": Spec(
+        Arguments, False, "The light's lines, and how brightly each shines.", "lines, driver, mode"
+    ),
+    "inspectd.light.shine": Spec(
+        ShineArguments,
+        False,
+        "Switch light lines, between two parts, until the next part or the light's own time-out; refused while a run "
+        "is on.",
+        "lines, driver, mode",
     ),
     "inspectd.models": Spec(ModelsArguments, False, "Models in the store and which is deployed.", "models"),
 }
