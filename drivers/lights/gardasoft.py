@@ -44,16 +44,16 @@ class GardasoftLight:
         self._guard: Guard | None = None
         self.timeouts = 0  # how often stalled light was switched off
         try:
-            for host, outputs in _by_host(settings).items():
-                self._controllers.append(Controller(host, outputs, settings, clock))
             if settings.mode == "continuous":
+                # It starts while the controllers are set up, and is waited for before anything shines.
                 self._guard = Guard(
                     [
-                        (controller.host, settings.port, output.channel)
-                        for controller in self._controllers
-                        for output in controller.outputs.values()
+                        (output.host or settings.host, settings.port, output.channel)
+                        for output in settings.outputs.values()
                     ]
                 )
+            for host, outputs in _by_host(settings).items():
+                self._controllers.append(Controller(host, outputs, settings, clock))
         except LightError:
             self._release()
             raise
@@ -195,6 +195,7 @@ class GardasoftLight:
             with contextlib.suppress(LightError):
                 self._darken()
         for controller in self._controllers:
+            controller.notice()
             if controller.idle_s >= (self._settings.keep_alive_s if controller.connected else _RETRY_S):
                 # A controller that is gone is told to whoever wants light from it next; here it is only tried again.
                 with contextlib.suppress(LightError):

@@ -85,10 +85,12 @@ class Controller:
         self._refuse(reply, "asked for its settings")
         return {line: reply.statuses[output.channel] for line, output in self.outputs.items()}
 
+    def notice(self) -> None:
+        """Take in what came unasked: events, or the end of the connection. Never waits, never raises."""
+        self._note(self._link.pending())
+
     def keep_alive(self) -> None:
         """Exchange something harmless, or connect again after a failure."""
-        if self._link.connected:
-            self._note(self._link.pending())
         if self._link.connected:
             self._exchange("VR")
         else:
@@ -102,7 +104,7 @@ class Controller:
 
     def _use(self) -> None:
         """See to a live connection. What came unasked is read first, so that its end is noticed before it is used."""
-        self._note(self._link.pending())
+        self.notice()
         if not self._link.connected:
             self._reconnect()
 
@@ -199,7 +201,7 @@ class Controller:
         self._used_at = self._clock()
         reply = protocol.parse(self._link.ask((";".join(commands) + "\r").encode("ascii"), protocol.PROMPT), commands)
         self._events += reply.events
-        if reply.empty:
+        while reply.empty and self.idle_s < self._settings.reply_timeout_s:
             # That prompt ended an event, which came before the answer.
             reply = protocol.parse(self._link.more(protocol.PROMPT), commands)
             self._events += reply.events

@@ -164,7 +164,7 @@ def _status(match: re.Match[str]) -> Status:
         width_us=float(width) * _UNITS_US[width_unit],
         trigger_input=int(source),
         flags=int(flags),
-        rating_a=float(rating) * (1e-3 if unit == "mA" else 1.0),
+        rating_a=float(rating) / (1000 if unit == "mA" else 1),
     )
 
 

@@ -9,6 +9,8 @@ What it can't help: the whole host stops or loses its network. There only strobi
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -23,6 +25,8 @@ _TIMEOUT_S = 1.0
 _TRY_FOR_S = 30.0
 _PAUSE_S = 0.1
 _LEAVE = b"."
+_READY = b"!"
+_START_S = 20.0  # on a small computer whose cores are busy
 
 
 class Guard:
@@ -32,6 +36,7 @@ class Guard:
         """Start a guard for these outputs: host, port and channel. Raises `LightError` when it does not start."""
         self._outputs = [f"{host}:{port}:{channel}" for host, port, channel in outputs]
         self._process = self._start()
+        self._ready = False
 
     def _start(self) -> subprocess.Popen[bytes]:
         try:
@@ -39,6 +44,7 @@ class Guard:
             return subprocess.Popen(
                 [sys.executable, "-m", "drivers.lights.guard", *self._outputs],
                 stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 start_new_session=True,
             )
         except OSError as error:
@@ -50,10 +56,21 @@ class Guard:
         return self._process.pid
 
     def require(self) -> None:
-        """See to a living guard; one that was killed is started again. Raises `LightError`."""
+        """See to a living guard that stands; one that was killed is started again. Raises `LightError`."""
         if self._process.poll() is not None:
             self._end()
             self._process = self._start()
+            self._ready = False
+        if not self._ready:
+            self._await()
+
+    def _await(self) -> None:
+        """Wait until the guard can no longer be ended by a signal; before that, light would be unguarded."""
+        assert self._process.stdout is not None  # noqa: S101 (given above)
+        told = select.select([self._process.stdout], [], [], _START_S)[0]
+        if not told or self._process.stdout.read(1) != _READY:
+            raise LightError("the guard of continuous light does not start; see the journal, or strobe the lines")
+        self._ready = True
 
     def close(self) -> None:
         """Tell the guard that all is well and wait for it to leave. Never raises."""
@@ -73,6 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     """Wait for the end of standard input, then switch these outputs off: ``HOST:PORT:CHANNEL`` each."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    os.write(sys.stdout.fileno(), _READY)
     if sys.stdin.buffer.read(1) == _LEAVE:
         return 0
     controllers: dict[tuple[str, int], list[int]] = {}
