@@ -7,8 +7,12 @@ file, which is replaced before each trigger, and what comes back is compared wit
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +22,8 @@ from cell.errors import CameraError
 from cell.frames import Pixels
 
 _NAMES = ("a.bmp", "b.bmp")
+_PREFIX = "inspectd-feed-"
+_FRESH_S = 2.0
 
 
 class FolderFeed:
@@ -25,7 +31,12 @@ class FolderFeed:
 
     def __init__(self) -> None:
         shared = Path("/dev/shm")  # noqa: S108 (a private folder is made inside)
-        self._root = Path(tempfile.mkdtemp(prefix="inspectd-feed-", dir=shared if shared.is_dir() else None))
+        home = shared if shared.is_dir() else Path(tempfile.gettempdir())
+        _sweep(home)
+        self._root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
+        # Held as long as this process lives, however it ends: what nobody holds is an orphan.
+        self._hold = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(self._hold, fcntl.LOCK_EX)
         self.folder = self._root / "pictures"
         self.folder.mkdir()
         self._now = self._root / "now.bmp"
@@ -44,5 +55,22 @@ class FolderFeed:
             raise CameraError(f"can't write the emulated picture {next_file}: {error.strerror}; free memory") from error
 
     def close(self) -> None:
-        """Remove the folder."""
+        """Remove the folder. May be called again."""
         shutil.rmtree(self._root, ignore_errors=True)
+        if self._hold >= 0:
+            os.close(self._hold)
+            self._hold = -1
+
+
+def _sweep(home: Path) -> None:
+    """Remove the folders of processes that were killed."""
+    for folder in home.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or gone by now
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # One that was made this instant may not be held yet.
+                if time.time() - folder.stat().st_mtime > _FRESH_S:
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
