@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own usage)
 from torch import Tensor
 
+from trainer.foreign import UNKNOWN_CLASS
 from trainer.network import strongest_evidence
 
 
@@ -28,7 +29,7 @@ def segmentation_loss(evidence: Tensor, kinds: Tensor, labels: Tensor, weights: 
 
     :param evidence: (N, 1, h, w) logits of "there is a defect", at half the resolution of the labels.
     :param kinds: (N, D, h, w) logits of the defect class.
-    :param labels: (N, 2h, 2w) uint8, 0 good, 1..D defect class.
+    :param labels: (N, 2h, 2w) uint8, 0 good, 1..D defect class, 255 defective without a class.
     :returns: scalar loss, and (N,) detached mean loss of the worst 0.5 % good pixels, which steers the sampler.
 
     A pixel of half resolution is defective when any of its four pixels is, and has the highest class among them.
@@ -69,5 +70,8 @@ def segmentation_loss(evidence: Tensor, kinds: Tensor, labels: Tensor, weights: 
 def _kind_term(kinds: Tensor, value: Tensor, present: Tensor, area: Tensor, has_defect: Tensor) -> Tensor:
     if not bool(has_defect.any()):
         return kinds.sum() * 0
-    entropy = F.cross_entropy(kinds, (value.long() - 1).clamp(min=0), reduction="none")
-    return ((entropy * present).flatten(1).sum(1) / area)[has_defect].mean()
+    known = present & (value != UNKNOWN_CLASS)
+    if not bool(known.any()):
+        return kinds.sum() * 0
+    entropy = F.cross_entropy(kinds, torch.where(known, value.long() - 1, 0), reduction="none")
+    return ((entropy * known).flatten(1).sum(1) / area)[known.flatten(1).any(1)].mean()

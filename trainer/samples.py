@@ -19,6 +19,7 @@ from scipy import ndimage
 from cell.defects import Sample
 from cell.errors import DataError
 from cell.imaging.preprocess import Preprocessing
+from trainer.foreign import add_foreign
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -51,13 +52,17 @@ class Sampling:
     same_part_share: float = 0.2  # of the rest, anywhere on a defective part; the others on good parts
     outline_share: float = 0.3  # of the defect crops, centred on the defect's outline instead of its area
     synthetic_share: float = 0.5  # of the defect crops of a class that has synthetic images; the rest are real seeds
+    foreign_share: float = 0.35  # of the crops on good parts, with a patch in them that belongs elsewhere
     mining: bool = True  # draw good parts more often where the network sees ghosts
     augmentation: Augmentation = Augmentation()
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`inputs` (N, K, S, S) float32, `labels` (N, S, S) uint8, `good_part` (N,) index into `parts`, -1 elsewhere."""
+    """Crops: `inputs` (N, K, S, S) float32, `labels` (N, S, S) uint8 with 255 for a defect of no known class.
+
+    `good_part` (N,) is the index into `parts` of a crop of a good part, -1 elsewhere.
+    """
 
     inputs: Floats
     labels: Labels
@@ -115,6 +120,8 @@ class CropSampler:
                 part = int(self._rng.choice(len(self.parts), p=self._ghosts / self._ghosts.sum()))
                 index = self._pick(self._good[self.parts[part]])
                 crop = self._crop(index, self._anywhere(index))
+                if self._rng.random() < self._sampling.foreign_share:
+                    crop = add_foreign(*crop, self._donor(), self._rng)
             inputs.append(crop[0])
             labels.append(crop[1])
             parts.append(part)
@@ -136,6 +143,11 @@ class CropSampler:
         """Go on from :meth:`state`; the samples must be the same."""
         self._rng.bit_generator.state = state["rng"]
         self._ghosts = np.asarray(state["ghosts"], np.float64)
+
+    def _donor(self) -> Floats:
+        """Return a crop anywhere on any good part."""
+        index = self._pick(self._good[self.parts[int(self._rng.integers(len(self.parts)))]])
+        return self._crop(index, self._anywhere(index))[0]
 
     def _pick(self, indices: list[int]) -> int:
         weights = np.asarray([self._samples[index].weight for index in indices])

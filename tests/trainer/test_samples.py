@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tests.trainer.parts import SPEC, learning_parts, plate
+from trainer.foreign import UNKNOWN_CLASS, add_foreign
 from trainer.samples import Augmentation, CropSampler, Sampling
 
 STILL = Augmentation(flips=False, warped_share=0, gain=0, offset=0, shading=0, noise=0, blur_share=0)
-SAMPLING = Sampling(size=64, augmentation=STILL)
+SAMPLING = Sampling(size=64, foreign_share=0.0, augmentation=STILL)
 
 
 def test_half_of_a_batch_shows_defects_of_all_classes_alike() -> None:
@@ -114,7 +116,37 @@ def test_parts_smaller_than_a_crop_are_mirrored(size: tuple[int, int]) -> None:
     labels[5:9, 5:9] = 1
     stack = np.random.default_rng(0).integers(50, 90, (2, *size)).astype(np.uint8)
     small = replace(plate(0), stack=stack, labels=labels)
-    batch = CropSampler([small, plate(1)], SPEC, Sampling(size=64), seed=7).draw(12)
+    batch = CropSampler([small, plate(1)], SPEC, Sampling(size=64, foreign_share=0.0), seed=7).draw(12)
     assert batch.inputs.shape == (12, 2, 64, 64)
     assert np.isfinite(batch.inputs).all()
     assert batch.labels.max() == 1
+
+
+def test_a_foreign_patch_changes_its_pixels_and_no_others() -> None:
+    samples = [plate(n) for n in range(4)] + [plate(10, "pit")]
+    only_good = replace(SAMPLING, defect_share=0.0, same_part_share=0.0, foreign_share=1.0, mining=False)
+    patched = CropSampler(samples, SPEC, only_good, seed=5).draw(24)
+    with_patch = patched.labels.any(axis=(1, 2))
+    assert with_patch.mean() > 0.8  # a patch that can't be seen is not drawn
+    assert set(np.unique(patched.labels)) == {0, UNKNOWN_CLASS}
+    assert (patched.good_part >= 0).all()
+
+
+def test_a_foreign_patch_is_as_large_as_its_label_and_visible() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, 0.3, (3, 96, 96)).astype(np.float32)
+    donor = rng.normal(0, 0.3, (3, 96, 96)).astype(np.float32)
+    areas = []
+    for _ in range(60):
+        changed, labels = add_foreign(image, np.zeros((96, 96), np.uint8), donor, rng)
+        inside = labels == UNKNOWN_CLASS
+        areas.append(int(inside.sum()))
+        if not inside.any():
+            assert np.array_equal(changed, image)
+            continue
+        difference = np.abs(changed - image).max(axis=0)
+        assert np.sqrt(np.mean((changed - image)[:, inside] ** 2)) >= 0.3
+        # Soft edges may reach a few pixels beyond the label, faintly; nothing else changes.
+        far = ~ndimage.binary_dilation(inside, iterations=6)
+        assert not difference[far].any()
+    assert min(area for area in areas if area) < 60 < max(areas) / 5
