@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,152 +13,39 @@ from pydantic import ValidationError
 from cell.errors import ConfigurationError, LightError
 from cell.recipes import Recipe
 from cell.settings import CameraSettings, LightSettings, Settings
-from drivers.cameras.base import Camera
-from drivers.cameras.pylon import PylonCamera
+from drivers.conformance.light_benches import BENCHES, LINES, Mode, simulated_bench
 from drivers.conformance.lights import LightBench, run_light
-from drivers.conformance.report import Outcome
+from drivers.conformance.report import Outcome, Report
 from drivers.lights.base import Light
-from drivers.lights.camera_lines import CameraLineLight
 from drivers.lights.cost import switching_cost
 from drivers.lights.gardasoft import GardasoftLight
 from drivers.lights.simulated import SimulatedLight
 from drivers.registry import LIGHTS, open_rig
-from drivers.sim.fake_gardasoft import FakeGardasoft, Trouble
-from drivers.sim.fake_gardasoft_outputs import Output
+from drivers.sim.fake_gardasoft import FakeGardasoft
 from drivers.sim.plate import PlateProduct
 
 pytestmark = pytest.mark.timeout(120, method="thread")  # pylon uses SIGALRM itself
 
-LINES = ("ring", "bar-left", "bar-right")
-BENIGN = {Trouble.SLOW, Trouble.DRIPPING, Trouble.EVENT_FIRST}
+
+def wrong(light: type[SimulatedLight] = SimulatedLight, **more: Any) -> Report:
+    """Run the suite over a light that is made wrong on purpose, or over a right one on a wrong bench."""
+    with simulated_bench(light=light) as bench:
+        return run_light(replace(bench, **more))
 
 
-class Lamps:
-    """What a light's driver switches, seen without it."""
-
-    def __init__(self) -> None:
-        self.levels: dict[str, float] = {}
-
-    def shine(self, levels: Mapping[str, float]) -> None:
-        self.levels = dict(levels)
-
-    def light_up(self) -> None:
-        self.levels = dict.fromkeys(LINES, 1.0)
-
-
-def simulated_bench(light: type[SimulatedLight] = SimulatedLight, **more: Any) -> LightBench:
-    lamps = Lamps()
-    return LightBench(lambda: light(LINES, lamps.shine), lambda: lamps.levels, lamps.light_up, **more)
-
-
-def gardasoft_settings(fake: FakeGardasoft, **changes: Any) -> LightSettings:
-    values: dict[str, Any] = {
-        "driver": "gardasoft",
-        "host": fake.host,
-        "port": fake.port,
-        "reply_timeout_s": 0.4,
-        "settle_ms": 0,
-        "outputs": {line: {"channel": channel + 1} for channel, line in enumerate(LINES)},
-    }
-    return LightSettings.model_validate(values | changes)
-
-
-def gardasoft_bench(fake: FakeGardasoft, **changes: Any) -> LightBench:
-    settings = gardasoft_settings(fake, **changes)
-
-    def light_up() -> None:
-        fake.outputs.now = {channel: Output(percent=80.0) for channel in fake.outputs.now}
-
-    def happens(trouble: Trouble) -> Callable[[], None]:
-        return lambda: fake.trouble.append(trouble)
-
-    def observe() -> dict[str, float]:
-        return {line: fake.armed()[channel + 1] / 100 for channel, line in enumerate(LINES)}
-
-    return LightBench(
-        lambda: GardasoftLight(settings),
-        observe,
-        light_up,
-        {trouble.name.lower(): happens(trouble) for trouble in Trouble if trouble not in BENIGN},
-        {trouble.name.lower(): happens(trouble) for trouble in BENIGN},
-        fake.unplug,
-        fake.plug_in,
-        stall_s=None if settings.mode == "pulsed" else settings.dark_after_s + 3.0,
-    )
-
-
-class NoScene:
-    """A pylon emulator needs pictures of somewhere; nobody looks at these."""
-
-    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Any:
-        raise AssertionError("nothing is exposed here")
-
-
-@pytest.fixture
-def emulated_camera() -> Iterator[Camera]:
-    camera = PylonCamera(CameraSettings(driver="pylon"), NoScene())
-    yield camera
-    camera.close()
-
-
-def camera_settings(mode: str) -> LightSettings:
-    outputs = {
-        line: {"camera_line": f"Line{number}", "channel": number, "inverted": number == 2}
-        for number, line in enumerate(LINES, 1)
-    }
-    return LightSettings.model_validate({"driver": "camera_lines", "mode": mode, "outputs": outputs})
-
-
-def camera_bench(camera: Camera, mode: str) -> LightBench:
-    nodes = camera.features
-
-    def observe() -> dict[str, float]:
-        levels = {}
-        for number, line in enumerate(LINES, 1):
-            nodes.write("LineSelector", f"Line{number}")
-            nodes.write("UserOutputSelector", f"UserOutput{number}")
-            source = nodes.read("LineSource")
-            dark = source == f"UserOutput{number}" and not nodes.read("UserOutputValue")
-            assert nodes.read("LineMode") == "Output"
-            assert nodes.read("LineInverter") == (number == 2)
-            levels[line] = 0.0 if dark else 1.0
-        return levels
-
-    def light_up() -> None:
-        for number in range(1, len(LINES) + 1):
-            nodes.write("LineSelector", f"Line{number}")
-            nodes.write("LineMode", "Input")
-            nodes.write("LineSource", "ExposureActive")
-            nodes.write("UserOutputSelector", f"UserOutput{number}")
-            nodes.write("UserOutputValue", True)
-
-    return LightBench(lambda: CameraLineLight(camera, camera_settings(mode)), observe, light_up)
-
-
-def test_the_suite_runs_over_every_registered_light() -> None:
-    assert set(LIGHTS) == {"simulated", "gardasoft", "camera_lines"}, "give the new driver a test below"
-
-
-def test_the_simulated_light_conforms() -> None:
-    report = run_light(simulated_bench(), "simulated")
-    assert report.passed, report.text()
+def test_every_registered_light_has_a_bench() -> None:
+    assert set(LIGHTS) == set(BENCHES)
 
 
 @pytest.mark.parametrize("mode", ["continuous", "pulsed"])
-def test_gardasoft_conforms_on_its_fake(mode: str) -> None:
-    fake = FakeGardasoft(slow_s=0.1)
-    report = run_light(gardasoft_bench(fake, mode=mode, dark_after_s=1.0), "gardasoft")
-    fake.close()
+@pytest.mark.parametrize("driver", sorted(BENCHES))
+def test_every_registered_light_conforms(driver: str, mode: Mode) -> None:
+    with BENCHES[driver](mode) as bench:
+        report = run_light(bench, driver)
     assert report.passed, report.text()
-    assert not fake.outputs.saves, "AW wears out the controller's memory"
-    skipped = [result.name for result in report.results if result.outcome is Outcome.SKIPPED]
-    assert skipped == (["goes dark when nobody tends it"] if mode == "pulsed" else [])
-
-
-@pytest.mark.parametrize("mode", ["continuous", "pulsed"])
-def test_camera_lines_conform_on_pylons_emulator(emulated_camera: Camera, mode: str) -> None:
-    report = run_light(camera_bench(emulated_camera, mode), "camera_lines")
-    assert report.passed, report.text()
+    skipped = {result.name for result in report.results if result.outcome is Outcome.SKIPPED}
+    if driver == "gardasoft":
+        assert skipped == ({"goes dark when nobody tends it"} if mode == "pulsed" else set())
 
 
 class Lit(SimulatedLight):
@@ -302,29 +190,29 @@ def nothing() -> None:
     pass
 
 
-WRONG: dict[str, Callable[[], LightBench]] = {
-    "has 1 to 32 lines of different names": lambda: simulated_bench(Twins),
-    "is dark after construction": lambda: simulated_bench(Lit),
-    "is dark after construction whatever shone before": lambda: simulated_bench(Careless),
-    "switches each line alone": lambda: simulated_bench(Leaking),
-    "combines lines in one scheme": lambda: simulated_bench(Adding),
-    "sets intensities or refuses them": lambda: simulated_bench(Clipping),
-    "treats intensity 0 as off": lambda: simulated_bench(Clipping),
-    "refuses an unknown line by name and goes dark": lambda: simulated_bench(Ignorant),
-    "refuses impossible intensities and goes dark": lambda: simulated_bench(Clipping),
-    "takes a strobe width or refuses it": lambda: simulated_bench(Unstrobed),
-    "refuses a strobe width that is none and goes dark": lambda: simulated_bench(Stubborn),
-    "switches off": lambda: simulated_bench(AlwaysOn),
-    "prepares a recipe and stays dark": lambda: simulated_bench(Demonstrating),
-    "names the channel of a recipe it can't light": lambda: simulated_bench(Curt),
-    "switches fast enough": lambda: simulated_bench(Slow),
-    "is dark after close and does nothing more": lambda: simulated_bench(Undead),
-    "leaves no thread behind": lambda: simulated_bench(Threaded),
-    "opens again after close": lambda: simulated_bench(OnlyOnce),
-    "tells of silence, goes dark and works again": lambda: simulated_bench(faults={"silence": nothing}),
-    "bears slowness": lambda: simulated_bench(Touchy, nuisances={"slowness": touch}),
-    "tells of a controller that is gone and finds it again": lambda: simulated_bench(unplug=nothing, plug_in=nothing),
-    "goes dark when nobody tends it": lambda: simulated_bench(stall_s=0.1),
+WRONG: dict[str, Callable[[], Report]] = {
+    "has 1 to 32 lines of different names": lambda: wrong(Twins),
+    "is dark after construction": lambda: wrong(Lit),
+    "is dark after construction whatever shone before": lambda: wrong(Careless),
+    "switches each line alone": lambda: wrong(Leaking),
+    "combines lines in one scheme": lambda: wrong(Adding),
+    "sets intensities or refuses them": lambda: wrong(Clipping),
+    "treats intensity 0 as off": lambda: wrong(Clipping),
+    "refuses an unknown line by name and goes dark": lambda: wrong(Ignorant),
+    "refuses impossible intensities and goes dark": lambda: wrong(Clipping),
+    "takes a strobe width or refuses it": lambda: wrong(Unstrobed),
+    "refuses a strobe width that is none and goes dark": lambda: wrong(Stubborn),
+    "switches off": lambda: wrong(AlwaysOn),
+    "prepares a recipe and stays dark": lambda: wrong(Demonstrating),
+    "names the channel of a recipe it can't light": lambda: wrong(Curt),
+    "switches fast enough": lambda: wrong(Slow),
+    "is dark after close and does nothing more": lambda: wrong(Undead),
+    "leaves no thread behind": lambda: wrong(Threaded),
+    "opens again after close": lambda: wrong(OnlyOnce),
+    "tells of silence, goes dark and works again": lambda: wrong(faults={"silence": nothing}),
+    "bears slowness": lambda: wrong(Touchy, nuisances={"slowness": touch}),
+    "tells of a controller that is gone and finds it again": lambda: wrong(unplug=nothing, plug_in=nothing),
+    "goes dark when nobody tends it": lambda: wrong(stall_s=0.1),
 }
 
 
@@ -332,7 +220,7 @@ WRONG: dict[str, Callable[[], LightBench]] = {
 def test_each_check_fails_for_a_light_that_breaks_its_rule(name: str) -> None:
     OnlyOnce.opened = 0
     Threaded.done.clear()
-    report = run_light(WRONG[name]())
+    report = WRONG[name]()
     Threaded.done.set()
     assert name in {result.name for result in report.failures}, report.text()
     assert not report.passed
@@ -340,8 +228,8 @@ def test_each_check_fails_for_a_light_that_breaks_its_rule(name: str) -> None:
 
 
 def test_no_check_is_without_a_light_that_fails_it() -> None:
-    bench = simulated_bench(faults={"silence": nothing}, nuisances={"slowness": nothing})
-    assert {result.name for result in run_light(bench).results} == set(WRONG)
+    report = wrong(faults={"silence": nothing}, nuisances={"slowness": nothing})
+    assert {result.name for result in report.results} == set(WRONG)
 
 
 @pytest.mark.parametrize("lines", [1, 2, 32])
@@ -352,6 +240,18 @@ def test_the_simulated_light_switches_far_more_than_50_schemes_a_second(lines: i
     assert cost.p50_ms <= cost.p99_ms <= cost.max_ms
     assert cost.schemes_per_s > 500
     assert not any(light.levels().values())
+
+
+def gardasoft_settings(fake: FakeGardasoft) -> LightSettings:
+    outputs = {line: {"channel": channel} for channel, line in enumerate(LINES, 1)}
+    return LightSettings.model_validate(
+        {"driver": "gardasoft", "host": fake.host, "port": fake.port, "outputs": outputs}
+    )
+
+
+def camera_settings(mode: str) -> LightSettings:
+    outputs = {line: {"camera_line": f"Line{number}", "channel": number} for number, line in enumerate(LINES, 1)}
+    return LightSettings.model_validate({"driver": "camera_lines", "mode": mode, "outputs": outputs})
 
 
 def test_a_cell_takes_its_light_from_the_settings() -> None:
