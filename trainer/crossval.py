@@ -9,16 +9,20 @@ of held-out seeds are too good, and the threshold is placed by the good parts al
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from cell import digest
 from cell.defects import Sample
 from cell.errors import DataError
 from cell.imaging.preprocess import Preprocessing
 from cell.jobs import Progress
+from cell.store.files import write_bytes
+from trainer.checkpoints import identity
 from trainer.evaluate import GOOD, PixelPrecisions, Scored, score_samples, truth_of
 from trainer.fit import Cancelled, FitConfig, ReportProgress, fit, ignore_progress, never_cancelled
 from trainer.metrics import freeze_threshold
@@ -97,7 +101,8 @@ def cross_validate(
 ) -> CrossValidation:
     """Score every real learning part by a model fitted without it, and freeze the threshold.
 
-    :param checkpoints: existing folder for the checkpoint of the fold in work.
+    :param checkpoints: existing folder for the checkpoint of the fold in work and the scores of those that are done: a
+        run that was interrupted and is repeated with the same arguments goes on, with the same result to the bit.
     :raises DataError: when fewer than two parts show a defect or fewer than two are good.
     :raises JobCancelled: between two updates when `cancelled` says so.
     """
@@ -113,18 +118,85 @@ def cross_validate(
         tested = [sample for sample in samples if not sample.synthetic and sample.group in held_out]
         if not tested:
             continue
-        model = fit(
+        task = _Fold(
+            fold,
             kept,
+            tested,
             preprocessing,
-            classes,
+            tuple(classes),
             replace(config, seed=config.seed + 1000 * (fold + 1)),
-            progress=_part_of(progress, fold, folds),
-            cancelled=cancelled,
-            checkpoint=None if checkpoints is None else checkpoints / f"fold-{fold}.safetensors",
-            stage=f"cross-validation {fold + 1}/{folds}",
+            f"cross-validation {fold + 1}/{folds}",
         )
-        scored += score_samples(model.predict, tested, classes, pixels, fold=fold)
+        found = task.scores(checkpoints, _part_of(progress, fold, folds), cancelled)
+        scored += found.scored
+        pixels.add_counts(found.pixels)
     return CrossValidation(rule.threshold(scored), rule.source(), tuple(scored), pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """What the model of one fold said of the parts it never saw."""
+
+    scored: tuple[Scored, ...]
+    pixels: dict[str, list[list[int]]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fold:
+    """One fold's work: fit to `kept`, judge `tested`."""
+
+    number: int
+    kept: Sequence[Sample]
+    tested: Sequence[Sample]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    config: FitConfig
+    stage: str
+
+    def scores(self, folder: Path | None, progress: ReportProgress, cancelled: Cancelled) -> _Scores:
+        """Return the scores; those of an earlier, interrupted run when `folder` holds them."""
+        done = None if folder is None else folder / f"fold-{self.number}.json"
+        key = self._key() if done is not None else ""
+        known = None if done is None else _read(done, key)
+        if known is not None:
+            total = self.config.updates
+            progress(Progress(stage=self.stage, done=total, total=total, note="done before the interruption"))
+            return known
+        model = fit(
+            self.kept,
+            self.preprocessing,
+            self.classes,
+            self.config,
+            progress=progress,
+            cancelled=cancelled,
+            checkpoint=None if folder is None else folder / f"fold-{self.number}.safetensors",
+            stage=self.stage,
+        )
+        pixels = PixelPrecisions.empty(self.classes)
+        found = score_samples(model.predict, self.tested, self.classes, pixels, fold=self.number)
+        scores = _Scores(tuple(found), pixels.counts())
+        if done is not None:
+            write_bytes(done, json.dumps({"key": key, **asdict(scores)}).encode())
+        return scores
+
+    def _key(self) -> str:
+        """Return a digest of all that shapes the scores."""
+        fitted = identity(self.kept, self.preprocessing, self.classes, repr(self.config))
+        judged = identity(self.tested, self.preprocessing, self.classes, "")
+        names = [[sample.sample_id, truth_of(sample, self.classes)] for sample in self.tested]
+        return digest.of_record([fitted, judged, names, self.number])
+
+
+def _read(path: Path, key: str) -> _Scores | None:
+    """Return the scores that a file keeps; None when there is none, or one of other work."""
+    try:
+        kept = json.loads(path.read_bytes())
+        if kept["key"] != key:
+            return None
+        scored = tuple(Scored(**{**one, "scores": tuple(one["scores"])}) for one in kept["scored"])
+        return _Scores(scored, kept["pixels"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _sources(sample: Sample) -> set[str]:

@@ -7,7 +7,7 @@ better for photographing the same part again. Synthetic images are refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,6 +78,15 @@ class PixelPrecisions:
         for name, counter in self.by_class.items():
             if truth in (GOOD, name):
                 counter.count(bins, defective)
+
+    def counts(self) -> dict[str, list[list[int]]]:
+        """Return what was counted, all images under an empty name, to add it to another one later."""
+        return {"": self.pooled.counts()} | {name: counter.counts() for name, counter in self.by_class.items()}
+
+    def add_counts(self, counts: Mapping[str, Sequence[Sequence[int]]]) -> None:
+        """Add what :meth:`counts` returned. Raises `KeyError` or `ValueError` when it is of other classes."""
+        for name, counter in {"": self.pooled, **self.by_class}.items():
+            counter.add_counts(counts[name])
 
     def macro(self) -> float | None:
         """Return the mean over the classes that have defective pixels."""

@@ -143,6 +143,18 @@ class PixelPrecision:
         self._defective += np.bincount(bins[truth], minlength=self._BINS)
         self._good += np.bincount(bins[~truth], minlength=self._BINS)
 
+    def counts(self) -> list[list[int]]:
+        """Return what was counted, defective and good, to add it to another one later."""
+        return [self._defective.tolist(), self._good.tolist()]
+
+    def add_counts(self, counts: Sequence[Sequence[int]]) -> None:
+        """Add what :meth:`counts` returned. Raises `ValueError` when it is no such thing."""
+        defective, good = (np.asarray(one, np.int64) for one in counts)
+        if defective.shape != self._defective.shape or good.shape != self._good.shape:
+            raise ValueError(f"counts of {defective.shape} and {good.shape} bins, expected {self._good.shape}")
+        self._defective += defective
+        self._good += good
+
     def average_precision(self) -> float | None:
         """Return the area under precision over recall; None while no defective pixel was counted."""
         found = np.cumsum(self._defective[::-1])

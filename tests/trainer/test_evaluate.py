@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from cell.defects import Sample
 from cell.errors import DataError, JobCancelled
 from cell.frames import Stack
 from cell.imaging.preprocess import FloatMaps
+from cell.jobs import Progress
 from tests.trainer.parts import CLASSES, QUICK, SPEC, held_out_parts, learning_parts, plate, trained
-from trainer.crossval import PASTED_FROM, ThresholdRule, cross_validate, deal_folds
+from trainer.crossval import PASTED_FROM, CrossValidation, ThresholdRule, cross_validate, deal_folds
 from trainer.evaluate import GOOD, Requirements, evaluate, score_samples, truth_of
 
 FROZEN = "a test's own number"
@@ -137,6 +140,44 @@ def test_a_fold_never_sees_what_was_pasted_from_its_held_out_parts(monkeypatch: 
         cross_validate([*parts, pasted], SPEC, CLASSES, QUICK, ThresholdRule(folds=2))
     held_out_first = {part for part, fold in dealt.items() if fold == 0}
     assert trained_on == [0 if held_out_first & {seed_part, parts[0].group} else 1]
+
+
+def test_an_interrupted_cross_validation_fits_no_fold_twice_and_ends_the_same(tmp_path: Path) -> None:
+    config, rule = replace(QUICK, updates=10, batch=2), ThresholdRule(folds=2)
+    whole = cross_validate(learning_parts(), SPEC, CLASSES, config, rule)
+
+    def run(stop_after: int | None = None) -> tuple[CrossValidation | None, Counter[str]]:
+        calls, updates = itertools.count(), Counter[str]()
+
+        def cancelled() -> bool:
+            return stop_after is not None and next(calls) >= stop_after
+
+        def count(progress: Progress) -> None:
+            updates[progress.stage] += not progress.note.startswith("done before")
+
+        try:
+            return cross_validate(
+                learning_parts(), SPEC, CLASSES, config, rule,
+                progress=count, cancelled=cancelled, checkpoints=tmp_path,
+            ), updates  # fmt: skip
+        except JobCancelled:
+            return None, updates
+
+    assert run(stop_after=15)[0] is None  # in the second fold
+    assert (tmp_path / "fold-0.json").exists()
+    (tmp_path / "fold-1.json").write_text('{"key": "of another run"')
+    resumed, updates = run()
+    assert resumed is not None
+    assert dict(updates) == {"cross-validation 1/2": 0, "cross-validation 2/2": 1}
+    assert (resumed.threshold, resumed.scored) == (whole.threshold, whole.scored)
+    assert resumed.pixels.counts() == whole.pixels.counts()
+    again, updates = run()
+    assert again is not None
+    assert again.scored == whole.scored
+    assert sum(updates.values()) == 0
+    other = replace(config, seed=5)
+    with pytest.raises(JobCancelled):  # other work: it does not pass for done
+        cross_validate(learning_parts(), SPEC, CLASSES, other, rule, cancelled=lambda: True, checkpoints=tmp_path)
 
 
 def test_cross_validation_needs_two_parts_of_each_kind() -> None:
