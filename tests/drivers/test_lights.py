@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from cell.errors import ConfigurationError, LightError
-from cell.recipes import Recipe
-from cell.settings import CameraSettings, LightSettings, Settings
+from cell.recipes import Channel, Recipe
+from cell.settings import CameraSettings, EmulatedCellSettings, LightSettings, Settings
 from drivers.conformance.light_benches import BENCHES, LINES, Mode, simulated_bench
 from drivers.conformance.lights import LightBench, run_light
 from drivers.conformance.report import Outcome, Report
@@ -22,7 +23,7 @@ from drivers.lights.gardasoft import GardasoftLight
 from drivers.lights.simulated import SimulatedLight
 from drivers.registry import LIGHTS, open_rig
 from drivers.sim.fake_gardasoft import FakeGardasoft
-from drivers.sim.plate import PlateProduct
+from drivers.sim.plate import PlateProduct, recipe_for_plate
 
 pytestmark = pytest.mark.timeout(120, method="thread")  # pylon uses SIGALRM itself
 
@@ -64,9 +65,9 @@ class Careless(SimulatedLight):
         super().__init__(lines, illuminate)
         self._looking = True
 
-    def _shine(self, levels: dict[str, float]) -> None:
+    def _shine(self, levels: dict[str, float], share: float = 1.0) -> None:
         if self._looking:
-            super()._shine(levels)
+            super()._shine(levels, share)
 
 
 class Twins(SimulatedLight):
@@ -240,6 +241,45 @@ def test_the_simulated_light_switches_far_more_than_50_schemes_a_second(lines: i
     assert cost.p50_ms <= cost.p99_ms <= cost.max_ms
     assert cost.schemes_per_s > 500
     assert not any(light.levels().values())
+
+
+def test_a_short_pulse_gives_an_emulated_camera_that_share_of_the_light() -> None:
+    recipe = recipe_for_plate(1)
+    channel = recipe.channels[0]
+    half = channel.model_copy(update={"name": "half", "strobe_us": channel.exposure_us / 2})
+    long = channel.model_copy(update={"name": "long", "strobe_us": channel.exposure_us * 2})
+    recipe = recipe.model_copy(update={"channels": (channel, half, long)})
+    cell = open_rig(
+        Settings(
+            camera=CameraSettings(driver="simulated", isolated=False),
+            light=LightSettings(lines=(*channel.lights,)),
+            emulated=EmulatedCellSettings(product="plate-1"),
+        )
+    )
+    try:
+        cell.present("good-000001")
+        cell.camera.configure(recipe)
+        cell.light.prepare(recipe)
+        seen = []
+        for one in recipe.channels:
+            cell.light.apply(one.lights, one.strobe_us)
+            assert cell.light.levels() == one.lights
+            seen.append(float(np.median(cell.camera.expose(one).pixels)))
+        cell.light.off()
+        dark = float(np.median(cell.camera.expose(channel).pixels))
+    finally:
+        cell.close()
+    assert (seen[1] - dark) / (seen[0] - dark) == pytest.approx(0.5, abs=0.03)
+    assert seen[2] == pytest.approx(seen[0], abs=1)
+
+
+def test_an_emulated_strobe_with_two_exposures_is_refused_beforehand() -> None:
+    first = Channel(name="a", exposure_us=200, lights={"light": 1.0}, strobe_us=50)
+    recipe = recipe_for_plate(1).model_copy(
+        update={"channels": (first, first.model_copy(update={"name": "b", "exposure_us": 300.0}))}
+    )
+    with pytest.raises(LightError, match="channel b: an emulated strobe of 50 us"):
+        SimulatedLight(("light",)).prepare(recipe)
 
 
 def gardasoft_settings(fake: FakeGardasoft) -> LightSettings:
