@@ -18,6 +18,7 @@ from daemon.acquire import Acquirer
 from daemon.archive import Archive
 from daemon.harvest import Harvester
 from daemon.notices import Conditions
+from daemon.recovery import Attendant
 from daemon.reply import result_of
 from daemon.station import Station
 from daemon.swap import LoadedModel, ModelSlot
@@ -198,7 +199,9 @@ class Status:
                 **{name: self._station.counts[name] for name in ("OK", "NG", "FAULT", "deadline")},
                 "late_results": self._station.line.late_results,
                 "camera_recoveries": self._acquirer.recoveries,
+                "light_faults": self._acquirer.light_faults,
             },
+            "cameras": {role: _camera(attendant) for role, attendant in self._acquirer.cameras.items()},
             "latency_ms": self._latency(),
             "conditions": self._open_conditions(),
             "archive": {
@@ -243,6 +246,17 @@ class Status:
         # What the store could not keep stands here all the same.
         unkept = {name: sentence for name, sentence in open_now.items() if name not in stored}
         return entries + [{"name": name, "message": sentence} for name, sentence in unkept.items()]
+
+
+def _camera(attendant: Attendant) -> Result:
+    return {
+        "name": attendant.camera.name,
+        "emulated": attendant.camera.emulated,
+        "lost": attendant.lost,
+        "faults": {str(fault): count for fault, count in sorted(attendant.faults.items())},
+        "recoveries": attendant.recoveries,
+        "process_restarts": attendant.restarts,
+    }
 
 
 def _model(model: LoadedModel | None) -> Result | None:

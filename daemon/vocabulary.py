@@ -263,7 +263,7 @@ COMMANDS: dict[str, Spec] = {
         False,
         "All that a person wants to see at a glance.",
         "version, cell_name, emulated, state, recipe, model, standby, previous, counts, latency_ms, conditions, "
-        "archive, harvest, uptime_s, last_sequence",
+        "cameras, archive, harvest, uptime_s, last_sequence",
     ),
     "inspectd.events": Spec(EventsArguments, False, "Stored events again.", "events, last_sequence"),
     "inspectd.report_part": Spec(
