@@ -150,9 +150,11 @@ pipe = int(sys.argv[-1])
 def say(**report): os.write(pipe, json.dumps(report).encode() + b"\\n")
 def progress(done, total=10, stage="work"):
     say(kind="progress", progress={"stage": stage, "done": done, "total": total})
+def hang():
+    while True: signal.pause()  # until a handler ends the process, or it is killed
 """
 
 
 def child(script: str) -> Callable[[str], tuple[str, ...]]:
-    """Return a command that runs `script` with ``say``, ``progress`` and the job's id in ``sys.argv[1]``."""
+    """Return a command that runs `script` with ``say``, ``progress``, ``hang`` and the job's id in ``sys.argv[1]``."""
     return lambda job_id: (sys.executable, "-c", _PREAMBLE + script, job_id)

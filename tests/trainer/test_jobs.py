@@ -106,8 +106,8 @@ def test_an_error_that_the_job_knows_becomes_its_row(bench: Callable[..., Bench]
         ("sys.exit(3)", "status 3"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "memory"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
-        ("os.write(pipe, b'hello\\n'); time.sleep(60)", "not a report"),
-        ("os.write(pipe, b'x' * (1 << 21)); time.sleep(60)", "too long"),
+        ("os.write(pipe, b'hello\\n'); hang()", "not a report"),
+        ("os.write(pipe, b'x' * (1 << 21)); hang()", "too long"),
         ("print('out of paper'); 1 / 0", "status 1"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_cancelled_job_stops_in_order(bench: Callable[..., Bench]) -> None:
         """
 signal.signal(signal.SIGTERM, lambda *_: (say(kind="stopped", error="stopped", cancelled=True), sys.exit(1)))
 progress(1, stage="ready")
-time.sleep(60)
+hang()
 """
     )
     job = b.queue()
@@ -150,9 +150,9 @@ def test_a_job_that_ignores_the_order_is_killed_with_all_it_started(bench: Calla
     b = bench(
         """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+grandchild = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
 progress(grandchild.pid, 0, stage="ready")
-time.sleep(60)
+hang()
 """,
         Patience(grace_s=0.3, silent_s=1e9, dead_s=1e9, store_s=0.0, publish_s=0.0),
     )
@@ -167,7 +167,7 @@ time.sleep(60)
 
 
 def test_a_waiting_job_is_cancelled_at_once(bench: Callable[..., Bench]) -> None:
-    b = bench("time.sleep(60)")
+    b = bench("hang()")
     job = b.queue()
     assert b.runner.cancel(job).state is JobState.CANCELLED
     b.runner.step()
@@ -181,7 +181,7 @@ def test_a_job_that_finished_while_it_was_cancelled_is_done(bench: Callable[...,
         """
 signal.signal(signal.SIGTERM, lambda *_: (say(kind="finished", result={"late": True}), sys.exit(0)))
 progress(1, stage="ready")
-time.sleep(60)
+hang()
 """
     )
     job = b.queue()
@@ -193,7 +193,7 @@ time.sleep(60)
 def test_silence_is_told_and_a_dead_silence_ends_the_job(bench: Callable[..., Bench]) -> None:
     now = [0.0]
     patience = Patience(grace_s=1.0, silent_s=120, dead_s=1800, store_s=0.0, publish_s=0.0)
-    b = bench("progress(1, stage='ready'); time.sleep(60)", patience, clock=lambda: now[0])
+    b = bench("progress(1, stage='ready'); hang()", patience, clock=lambda: now[0])
     job = b.queue()
     b.hear("ready")
     now[0] = 130.0
@@ -204,7 +204,7 @@ def test_silence_is_told_and_a_dead_silence_ends_the_job(bench: Callable[..., Be
 
 
 def test_a_runner_that_closes_leaves_its_job_interrupted(bench: Callable[..., Bench]) -> None:
-    b = bench("progress(os.getpid(), 0, stage='ready'); time.sleep(60)")
+    b = bench("progress(os.getpid(), 0, stage='ready'); hang()")
     job = b.queue()
     b.hear("ready")
     progress = b.told[-1].progress
@@ -237,17 +237,17 @@ def test_a_child_that_can_not_be_started_fails_its_job(store: LearningStore, tmp
 def test_a_child_dies_with_the_service_that_was_killed() -> None:
     # A parent that starts a child as the service does, tells its pid, and is killed without any chance to clean up.
     sleeper = (
-        "import sys, time; from trainer.child import die_with; die_with(int(sys.argv[1]));"
-        "print('up', flush=True); time.sleep(60)"
+        "import signal, sys; from trainer.child import die_with; die_with(int(sys.argv[1]));"
+        "print('up', flush=True); signal.pause()"
     )
     script = textwrap.dedent(
         f"""
-        import os, subprocess, sys, time
+        import os, signal, subprocess, sys
         child = subprocess.Popen([sys.executable, "-c", {sleeper!r}, str(os.getpid())], start_new_session=True,
                                  stdout=subprocess.PIPE)
         child.stdout.readline()
         print(child.pid, flush=True)
-        time.sleep(60)
+        signal.pause()
         """
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:

@@ -183,7 +183,7 @@ def test_the_same_request_queues_one_job_also_after_a_restart(cell: Callable[...
 
 
 def test_a_running_job_is_shown_cancelled_and_resumed(cell: Callable[..., Cell]) -> None:
-    c = cell("progress(1, stage='ready'); time.sleep(60)")
+    c = cell("progress(1, stage='ready'); hang()")
     add_backgrounds(c.store, 2)
     job_id = c.ask("inspectd.calibrate", recipe_id="disc")["job_id"]
     waiting = c.ask("inspectd.calibrate", recipe_id="disc")["job_id"]
