@@ -89,7 +89,7 @@ class Bench:
     def info(self, role: str) -> Facts:
         """Return who a camera is, and its features with their values. Raises `DataError` for an unknown camera."""
         camera = self.camera(role)
-        features = camera.features
+        role, features = self.role(camera), camera.features
         rows = []
         for name in features.names():
             value, problem = _read(features, name)
@@ -107,6 +107,11 @@ class Bench:
     def role(self, camera: Camera) -> str:
         """Return a camera's name in settings and recipes."""
         return next(name for name, known in self._rig.cameras.items() if known is camera)
+
+    @property
+    def emulated(self) -> bool:
+        """True when any driver says that it is not real."""
+        return self._rig.emulated
 
     def triggered(self, role: str) -> bool:
         """Tell whether something else than software starts a camera's exposures."""

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from cell.errors import InspectdError
-from daemon.ctl import admin, deployment, jobs, learning, line, recipes, results, review
+from daemon.ctl import admin, camera, deployment, jobs, learning, light, line, recipes, results, review, sim, watch
+from daemon.ctl.doctor import commands as doctor
 from daemon.ctl.session import Session
 
 #: sysexits.h: the command line was wrong.
@@ -30,8 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (line, recipes, results, learning, review, jobs, deployment, admin):
+for _module in (line, recipes, results, learning, review, jobs, deployment, camera, light, sim, doctor, admin):
     _module.register(app)
+watch.register(camera.group)
 
 # typer carries its own copy of click from some version on: the base of its errors is found from one that it exports.
 _USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

@@ -1,0 +1,209 @@
+"""The hardware without a daemon: the one module of the faces that imports `drivers`.
+
+While it has the devices open it holds the daemon's lock on the state directory, where there is one and this account may
+write it: two programs must not drive one camera.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from cell.clock import utc_now
+from cell.errors import ConfigurationError, DataError, StoreError, StoreInUse
+from cell.frames import Frame
+from cell.recipes import Recipe, Rect
+from cell.settings import Settings
+from cell.store.images import write_stack
+from cell.store.layout import StateLock
+from drivers import bench, registry
+from drivers.bench import Facts, Wanted
+from drivers.conformance.lights import LightBench, run_light
+from drivers.conformance.report import Report
+from drivers.lights.base import Light
+
+#: Frames of one call: short enough that a display stays alive.
+_BUDGET_S = 0.5
+#: Light that nobody tends may take so much longer than its setting to go off.
+_LATE_S = 3.0
+#: What lies before an emulated camera when nobody says so.
+_FIRST_PART = "good-000001"
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[DirectBench]:
+    """Open the cell's cameras and light, by software trigger; dark and released afterwards.
+
+    Raises `StoreInUse` when a daemon has them, `SdkMissing`, `ConfigurationError`, `CameraError`, `LightError`.
+    """
+    with owned(settings), bench.opened(_by_software(settings), registry.open_rig) as hardware:
+        yield DirectBench(settings, hardware)
+
+
+@contextlib.contextmanager
+def owned(settings: Settings) -> Iterator[None]:
+    """Hold the daemon's lock. Raises `StoreInUse` when a daemon has it."""
+    file = settings.state_dir / "daemon.lock"
+    try:
+        lock = StateLock(file, "daemon") if file.exists() else None
+    except StoreInUse as error:
+        raise StoreInUse(f"inspectd has the cameras and does not answer: {error}") from error
+    except StoreError:
+        lock = (
+            None  # not ours to write: then the daemon's account is another, and the vendor's library keeps them apart
+        )
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+class DirectBench:
+    """See `daemon.ctl.bench.Bench`."""
+
+    through_daemon = False
+
+    def __init__(self, settings: Settings, hardware: bench.Bench) -> None:
+        self._settings = settings
+        self._hardware = hardware
+        self._recipe: Recipe | None = None
+        self._part_id = ""
+
+    def cameras(self) -> list[Facts]:
+        """See `Bench`."""
+        return [facts | {"state": "well", "recoveries": 0} for facts in self._hardware.cameras()]
+
+    def info(self, camera: str) -> Facts:
+        """See `Bench`."""
+        return self._hardware.info(camera)
+
+    def take(self, asked: Facts, folder: Path | None = None) -> Facts:
+        """See `Bench`."""
+        role = self._hardware.role(self._hardware.camera(asked.get("camera", "")))
+        recipe = self._set_up(role, asked.get("recipe_id"))
+        self._present(asked.get("part_id", ""))
+        wanted = Wanted(
+            channels=tuple(asked.get("channels", ())),
+            count=int(asked.get("count", 1)),
+            exposure_us=asked.get("exposure_us"),
+            gain_db=asked.get("gain_db"),
+            lights=asked.get("lights"),
+            budget_s=_BUDGET_S,
+        )
+        taken = self._hardware.take(role, recipe, wanted)
+        if not taken.frames and taken.errors:
+            raise taken.errors[-1]
+        region = Rect.model_validate(asked["region"]) if asked.get("region") else None
+        paths = [] if folder is None else self._written(taken.frames, recipe, wanted.count, folder)
+        return {
+            "recipe_id": recipe.recipe_id,
+            "frames": [bench.figures_of(frame, region) for frame in taken.frames],
+            "failures": taken.failures,
+            "lost": taken.lost,
+            "seconds": round(taken.seconds, 4),
+            "paths": [str(path) for path in paths],
+        }
+
+    def lights(self) -> Facts:
+        """See `Bench`."""
+        return self._hardware.lights()
+
+    def shine(self, lights: dict[str, float]) -> Facts:
+        """See `Bench`."""
+        return self._hardware.shine(lights)
+
+    def _set_up(self, role: str, named: str | None) -> Recipe:
+        if self._recipe is not None and (named in {None, self._recipe.recipe_id}):
+            return self._recipe
+        recipe = _recipe_of(self._settings, role, named) or self._hardware.own_recipe(role)
+        self._hardware.set_up(recipe)
+        self._recipe = recipe
+        return recipe
+
+    def _present(self, part_id: str) -> None:
+        if part_id:
+            self._hardware.present(part_id)
+        elif not self._part_id:
+            # An empty place shows nothing; a real cell takes no notice, and a folder may name its parts otherwise.
+            with contextlib.suppress(DataError):
+                self._hardware.present(_FIRST_PART)
+        self._part_id = part_id or self._part_id or _FIRST_PART
+
+    def _written(self, frames: list[Frame], recipe: Recipe, count: int, folder: Path) -> list[Path]:
+        at = utc_now()
+        emulated = self._hardware.emulated
+        series = [[frame] for frame in frames] if count > 1 else [frames] if frames else []
+        paths = []
+        for number, each in enumerate(series):
+            path = folder / f"{recipe.recipe_id}-{at:%Y%m%dT%H%M%S%f}-{number:03d}.tif"
+            write_stack(path, bench.stack_of(each, recipe, at, emulated=emulated))
+            paths.append(path)
+        return paths
+
+
+def light_conformance(settings: Settings) -> Report:
+    """Run the light suite on the cell's light; its lamps flash. Raises what opening it raises."""
+    with owned(settings), contextlib.ExitStack() as stack:
+        if settings.light.driver == "camera_lines":
+            # The lamps hang on a camera, which stays open meanwhile.
+            rig = registry.open_rig(_by_software(settings))
+            stack.callback(rig.close)
+            rig.light.close()
+            around = registry.Surroundings(rig.cameras, None, _nothing)
+        else:
+            around = registry.Surroundings({}, None, _nothing)
+
+        def open_light() -> Light:
+            return registry.LIGHTS[settings.light.driver](settings, around)
+
+        # Strobed light needs no tending: without a trigger it is dark.
+        tended = settings.light.mode == "continuous" and settings.light.driver != "simulated"
+        stall_s = settings.light.dark_after_s + _LATE_S if tended else None
+        return run_light(LightBench(open=open_light, stall_s=stall_s), f"light {settings.light.driver}")
+
+
+def _recipe_of(settings: Settings, role: str, named: str | None) -> Recipe | None:
+    """Return the recipe that is meant: the named one, or the only one with channels of that camera."""
+    known = {}
+    for file in sorted(settings.recipes_dir.glob("*.json")):
+        try:
+            recipe = Recipe.model_validate_json(file.read_bytes())
+        except (OSError, ValueError) as error:
+            if named == file.stem:
+                raise ConfigurationError(f"the recipe {file} can't be used; inspectctl recipe add tells why") from error
+            continue
+        known[recipe.recipe_id] = recipe
+    if named is not None:
+        if named not in known:
+            raise ConfigurationError(f"there is no recipe {named} in {settings.recipes_dir}")
+        return known[named]
+    fitting = [recipe for recipe in known.values() if any(channel.camera == role for channel in recipe.channels)]
+    if len(fitting) > 1:
+        names = ", ".join(recipe.recipe_id for recipe in fitting)
+        raise ConfigurationError(f"name the recipe with --recipe; there are {names}")
+    return fitting[0] if fitting else None
+
+
+def _by_software(settings: Settings) -> Settings:
+    """Return the settings with every camera triggered by software: no part is under way that could trigger it."""
+    by_hand = {"trigger": "software"}
+    return settings.model_copy(
+        update={
+            "camera": settings.camera.model_copy(update=by_hand),
+            "cameras": {name: camera.model_copy(update=by_hand) for name, camera in settings.cameras.items()},
+        }
+    )
+
+
+def _nothing(lights: Mapping[str, float]) -> None:
+    """Show the light to no camera: the suite asks the driver what shines."""
+    del lights
+
+
+def sheet() -> Callable[..., None]:
+    """Return what draws the emulated cell's contact sheet; imported when asked for, because it renders."""
+    from drivers.sim.sheet import plate_sheet
+
+    return plate_sheet
