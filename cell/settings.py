@@ -71,7 +71,9 @@ class LightSettings(_Section):
     mode: Literal["continuous", "pulsed"] = "continuous"
     host: str = ""
     port: int = Field(default=30313, ge=1, le=65535)
-    camera: Name = "camera"  # whose lines `camera_lines` switches
+    camera: Name = "camera"  # whose lines `camera_lines` switches, and whose exposure triggers strobed lines
+    #: Output line of that camera which carries its exposure to the controller's trigger; empty: it is set otherwise.
+    exposure_line: str = ""
     reply_timeout_s: float = Field(default=0.5, gt=0)
     keep_alive_s: float = Field(default=4.0, gt=0, lt=10)  # controllers close a connection that is idle for 10 s
     #: Continuous light that nobody switched for so long goes off: the program that wanted it has stalled.

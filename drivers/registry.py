@@ -191,16 +191,20 @@ def _simulated_light(settings: Settings, around: Surroundings) -> Light:
 
 
 def _gardasoft(settings: Settings, around: Surroundings) -> Light:
-    del around
-    return GardasoftLight(settings.light)
+    light = settings.light
+    return GardasoftLight(light, _lights_camera(settings, around) if light.exposure_line else None)
 
 
 def _camera_lines(settings: Settings, around: Surroundings) -> Light:
+    return CameraLineLight(_lights_camera(settings, around), settings.light)
+
+
+def _lights_camera(settings: Settings, around: Surroundings) -> Camera:
     camera = around.cameras.get(settings.light.camera)
     if camera is None:
         known = ", ".join(around.cameras)
         raise ConfigurationError(f"light.camera names {settings.light.camera}, but the cell's cameras are {known}")
-    return CameraLineLight(camera, settings.light)
+    return camera
 
 
 CAMERAS: dict[str, Callable[[CameraSettings, LazyScene], Camera]] = {

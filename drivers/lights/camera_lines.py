@@ -23,6 +23,19 @@ _TIMER = "Timer1"
 _NEEDED = ("LineSelector", "LineSource", "UserOutputSelector", "UserOutputValue")
 
 
+def carry_exposure(camera: Camera, line: str) -> None:
+    """Let a camera's output line follow its exposure, to trigger a light controller. Raises `LightError`."""
+    try:
+        camera.features.write("LineSelector", line)
+        if "LineMode" in camera.features.names():
+            camera.features.write("LineMode", "Output")
+        camera.features.write("LineSource", "ExposureActive")
+    except HardwareError as error:
+        raise LightError(
+            f"camera {camera.name} does not carry its exposure on {line}, which should trigger the light: {error}"
+        ) from error
+
+
 class CameraLineLight:
     """See `drivers.lights.base.Light`. It has no thread and shares the camera's: same owner, same thread."""
 

@@ -16,7 +16,9 @@ from cell.clock import Monotonic, monotonic
 from cell.errors import LightError
 from cell.recipes import Recipe
 from cell.settings import LightOutput, LightSettings
+from drivers.cameras.base import Camera
 from drivers.lights.base import check_lights, check_strobe, named
+from drivers.lights.camera_lines import carry_exposure
 from drivers.lights.gardasoft_controller import Controller
 from drivers.lights.gardasoft_protocol import Mode, Setting
 from drivers.lights.guard import Guard
@@ -30,9 +32,13 @@ _RETRY_S = 1.0
 class GardasoftLight:
     """See `drivers.lights.base.Light`. The thread ``light-keep-alive`` lives until :meth:`close`."""
 
-    def __init__(self, settings: LightSettings, clock: Monotonic = monotonic) -> None:
-        """Connect, identify and set up every controller, dark. Raises `LightError`; nothing stays open then."""
+    def __init__(self, settings: LightSettings, camera: Camera | None = None, clock: Monotonic = monotonic) -> None:
+        """Connect, identify and set up every controller, dark. Raises `LightError`; nothing stays open then.
+
+        :param camera: the one whose `exposure_line` triggers strobed lines, set up with each recipe.
+        """
         self.lines = settings.names
+        self._camera = camera
         self._settings = settings
         self._clock = clock
         self._lock = threading.Lock()  # one exchange at a time: the owner's thread or the keep-alive's
@@ -73,6 +79,8 @@ class GardasoftLight:
     def prepare(self, recipe: Recipe) -> None:
         """See the contract."""
         self._schemes.clear()
+        if self._camera is not None and self._settings.exposure_line:
+            carry_exposure(self._camera, self._settings.exposure_line)
         try:
             for channel in recipe.channels:
                 try:

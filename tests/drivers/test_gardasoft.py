@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 from cell.errors import LightError
 from cell.recipes import Channel, DefectClass, Recipe
-from cell.settings import LightSettings
+from cell.settings import CameraSettings, EmulatedCellSettings, LightSettings, Settings
 from drivers.lights.gardasoft import GardasoftLight
 from drivers.lights.gardasoft_protocol import Event, Mode, Setting, Status, parse, reason
 from drivers.lights.link import TextLink
+from drivers.registry import open_rig
 from drivers.sim.fake_gardasoft import FakeGardasoft, Trouble
 from drivers.sim.fake_gardasoft_outputs import Outputs
+from drivers.sim.plate import recipe_for_plate
 
 LINES = ("ring", "bar")
 
@@ -230,6 +232,49 @@ def test_strobed_lines_flash_on_their_trigger_and_are_dark_without(
     assert fake.outputs.now[2].mode == Mode.SWITCHED, "as long as the exposure lasts"
     light.off()
     assert fake.trigger(1) == []
+
+
+def test_the_cameras_exposure_is_carried_to_the_trigger_with_each_recipe(fake: FakeGardasoft) -> None:
+    recipe = recipe_for_plate(2)
+    recipe = recipe.model_copy(
+        update={"channels": tuple(c.model_copy(update={"strobe_us": 50.0}) for c in recipe.channels)}
+    )
+    outputs = {line: {"channel": channel} for channel, line in enumerate(recipe.channel_names, 1)}
+    cell = open_rig(
+        Settings(
+            camera=CameraSettings(driver="pylon"),
+            light=wiring(fake, mode="pulsed", outputs=outputs, exposure_line="Line2"),
+            emulated=EmulatedCellSettings(product="plate-2"),
+        )
+    )
+    try:
+        nodes = cell.camera.features
+        for _ in range(2):
+            cell.camera.configure(recipe)
+            cell.light.prepare(recipe)
+            nodes.write("LineSelector", "Line2")
+            assert (nodes.read("LineMode"), nodes.read("LineSource")) == ("Output", "ExposureActive")
+            nodes.write("LineSource", "Off")
+            nodes.write("LineMode", "Input")
+        for channel in recipe.channels:
+            cell.light.apply(channel.lights, channel.strobe_us)
+            cell.camera.expose(channel)
+    finally:
+        cell.close()
+
+
+def test_a_camera_that_has_no_such_line_is_named(fake: FakeGardasoft) -> None:
+    cell = open_rig(
+        Settings(
+            camera=CameraSettings(driver="simulated", isolated=False),
+            light=wiring(fake, mode="pulsed", exposure_line="Line2"),
+        )
+    )
+    try:
+        with pytest.raises(LightError, match="does not carry its exposure on Line2"):
+            cell.light.prepare(recipe_for_plate(1))
+    finally:
+        cell.close()
 
 
 @pytest.mark.parametrize(
@@ -441,7 +486,7 @@ def test_light_that_nobody_tends_goes_out(fake: FakeGardasoft, opened: list[Gard
 
 _HOST = """
 import sys, time
-from cell.settings import LightSettings
+from cell.settings import CameraSettings, EmulatedCellSettings, LightSettings, Settings
 from drivers.lights.gardasoft import GardasoftLight
 light = GardasoftLight(LightSettings.model_validate_json(sys.argv[1]))
 light.apply({"ring": 1.0, "bar": 0.5})
