@@ -29,7 +29,7 @@ pytestmark = [
 
 #: What runs inside once the machine is up. It writes one JSON object of facts to /facts.json and switches off.
 CHECK = r"""
-import json, os, pwd, signal, subprocess, time, urllib.request
+import json, os, pwd, signal, subprocess, threading, time, urllib.request
 from cell.errors import InspectdError
 from cell.wire.client import Client
 
@@ -41,9 +41,9 @@ def show(unit, name):
     return shell(f"systemctl show -P {name} {unit}")
 
 def until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, threading.Event()
     while not condition() and time.monotonic() < deadline:
-        time.sleep(0.1)
+        pause.wait(0.1)
     return condition()
 
 def as_service(unit, command):
@@ -100,7 +100,8 @@ facts["watchdog"] = until(lambda: show(trainer, "NRestarts") == "1" and show(tra
 with open("/etc/inspectd/inspectd.toml", "a") as settings:
     settings.write("[colour]\n")
 shell(f"systemctl restart {trainer}")
-time.sleep(7)
+# While a restart is planned the state is "activating": "failed" is for good.
+until(lambda: show(trainer, "ActiveState") == "failed")
 facts["wrong_setting"] = [show(trainer, "ActiveState"), show(trainer, "ExecMainStatus"), show(trainer, "NRestarts")]
 facts["journal"] = shell("journalctl --no-pager -o cat -u inspectd -u inspectd-trainer -u inspectd-web -n 80")
 with open("/facts.json", "w") as stream:
