@@ -56,6 +56,22 @@ def picture_of(part_id: str) -> StoredStack:
     )
 
 
+class NoFeatures:
+    """Of a camera that has none."""
+
+    def names(self) -> tuple[str, ...]:
+        return ()
+
+    def read(self, name: str) -> str:
+        raise CameraError(f"the camera string-1 has no feature {name}")
+
+    def write(self, name: str, value: object) -> str:
+        return self.read(name)
+
+    def execute(self, name: str) -> None:
+        self.read(name)
+
+
 class StringCamera:
     """Gives `pixels_of` the present part; `trouble` holds what goes wrong at the next exposures, in order.
 
@@ -64,6 +80,7 @@ class StringCamera:
 
     name = "string-1"
     emulated = True
+    features = NoFeatures()
 
     def __init__(self) -> None:
         self.part_id = ""
@@ -104,6 +121,9 @@ class StringCamera:
             timestamp_ns=self._frame_id * 1000,
         )
         return trouble(frame) if callable(trouble) else frame
+
+    def await_frame(self, channel: Channel, timeout_s: float) -> Frame | None:
+        raise CameraError("the camera string-1 is triggered by software; expose")
 
     def recover(self) -> None:
         if self.recover_trouble:
