@@ -87,6 +87,18 @@ def check_strobe(strobe_us: float | None, *, strobed: bool) -> None:
         )
 
 
+def check_exposure(channel: Channel, delay_us: float) -> None:
+    """Refuse a pulse that would end after the exposure it belongs to. Raises `LightError`.
+
+    :param delay_us: from the start of the exposure to the start of the pulse.
+    """
+    if channel.strobe_us is not None and delay_us + channel.strobe_us > channel.exposure_us:
+        raise LightError(
+            f"a strobe of {channel.strobe_us:g} us that begins {delay_us:g} us after the exposure ends later than the "
+            f"exposure of {channel.exposure_us:g} us; lengthen exposure_us or shorten strobe_us"
+        )
+
+
 def named(channel: Channel, error: LightError) -> LightError:
     """Return the error with the recipe's channel in front, which is what its reader has to change."""
     return LightError(f"channel {channel.name}: {error}", fault=error.fault)

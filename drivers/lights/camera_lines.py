@@ -17,7 +17,7 @@ from cell.errors import CameraError, HardwareError, LightError
 from cell.recipes import Recipe
 from cell.settings import LightOutput, LightSettings
 from drivers.cameras.base import Camera
-from drivers.lights.base import check_lights, check_strobe, named
+from drivers.lights.base import check_exposure, check_lights, check_strobe, named
 
 _TIMER = "Timer1"
 _NEEDED = ("LineSelector", "LineSource", "UserOutputSelector", "UserOutputValue")
@@ -70,6 +70,7 @@ class CameraLineLight:
             for channel in recipe.channels:
                 try:
                     self.apply(channel.lights, channel.strobe_us)
+                    check_exposure(channel, 0.0)
                 except LightError as error:
                     raise named(channel, error) from error
         finally:

@@ -17,7 +17,7 @@ from cell.errors import LightError
 from cell.recipes import Recipe
 from cell.settings import LightOutput, LightSettings
 from drivers.cameras.base import Camera
-from drivers.lights.base import check_lights, check_strobe, named
+from drivers.lights.base import check_exposure, check_lights, check_strobe, named
 from drivers.lights.camera_lines import carry_exposure
 from drivers.lights.gardasoft_controller import Controller
 from drivers.lights.gardasoft_protocol import Mode, Setting
@@ -85,6 +85,7 @@ class GardasoftLight:
             for channel in recipe.channels:
                 try:
                     self.apply(channel.lights, channel.strobe_us)
+                    check_exposure(channel, self._settings.pulse_delay_us)
                 except LightError as error:
                     raise named(channel, error) from error
         finally:

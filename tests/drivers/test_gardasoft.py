@@ -289,6 +289,7 @@ def test_a_camera_that_has_no_such_line_is_named(fake: FakeGardasoft) -> None:
             r"Err 1 \(a parameter value is invalid\)",
         ),
         ({}, {"ring": 1.0}, 50.0, "set light.mode to pulsed"),
+        ({"mode": "pulsed"}, {"ring": 1.0}, 85.0, "ends later than the exposure of 100 us"),
     ],
 )
 def test_a_scheme_that_the_controller_does_not_take_is_found_beforehand(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from cell.errors import ConfigurationError, LightError
 from cell.recipes import Channel, Recipe
-from cell.settings import CameraSettings, EmulatedCellSettings, LightSettings, Settings
+from cell.settings import CameraSettings, EmulatedCellSettings, LightSettings, Settings, load
 from drivers.conformance.light_benches import BENCHES, LINES, Mode, simulated_bench
 from drivers.conformance.lights import LightBench, run_light
 from drivers.conformance.report import Outcome, Report
@@ -24,6 +25,8 @@ from drivers.lights.simulated import SimulatedLight
 from drivers.registry import LIGHTS, open_rig
 from drivers.sim.fake_gardasoft import FakeGardasoft
 from drivers.sim.plate import PlateProduct, recipe_for_plate
+
+CONFIG = Path(__file__).parents[2] / "config"
 
 pytestmark = pytest.mark.timeout(120, method="thread")  # pylon uses SIGALRM itself
 
@@ -325,6 +328,13 @@ def test_a_product_of_many_lights_keeps_its_lines_on_a_simulated_light() -> None
     light: Light = SimulatedLight(PlateProduct(32).lines)
     assert len(light.lines) == 32
     assert run_light(LightBench(lambda: SimulatedLight(PlateProduct(32).lines))).passed
+
+
+@pytest.mark.parametrize("file", sorted(set(CONFIG.glob("*.toml")) - {CONFIG / "emulated.toml"}), ids=lambda f: f.name)
+def test_the_example_of_a_real_cell_has_a_real_light(file: Path) -> None:
+    light = load(file).light
+    assert light.driver != "simulated", "its models would be refused by every real cell"
+    assert light.mode == "pulsed", "nothing ends continuous light when the host stops"
 
 
 @pytest.mark.parametrize(
