@@ -62,6 +62,11 @@ class FrameSet:
         return stacked
 
     @property
+    def nbytes(self) -> int:
+        """Memory that the pixels take."""
+        return sum(frame.pixels.nbytes for frame in self.frames)
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels, in the order of :meth:`stack`."""
         return tuple(frame.channel for frame in self.frames)

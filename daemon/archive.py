@@ -33,6 +33,8 @@ _LOG = logging.getLogger(__name__)
 
 #: Parts that may wait for the disk.
 QUEUE_PARTS = 32
+#: Memory that they may hold of the camera's frame buffers; large frames wait in smaller number.
+_QUEUE_BYTES = 1 << 30
 _PAGE = 1000
 #: How often room is looked at, and how often age and number are, seconds.
 _LOOK_S, _RULE_S = 2.0, 60.0
@@ -83,6 +85,8 @@ class Archive:
         if not keeps_for_good(verdict, rule) and rule.ring == 0:
             return
         try:
+            if self._queue.qsize() >= max(1, _QUEUE_BYTES // frames.nbytes):
+                raise queue.Full
             self._queue.put_nowait(_Entry(frames, verdict, rule))
         except queue.Full:
             self.dropped += 1

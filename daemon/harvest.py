@@ -44,6 +44,8 @@ _LOG = logging.getLogger(__name__)
 
 #: Frame sets waiting for the thread; more are left to `run_once`, which reads them from the archive.
 _WAITING = 8
+#: Memory that they may hold of the camera's frame buffers.
+_WAITING_BYTES = 1 << 29
 #: Share of physical parts that are held out where nobody set parts aside.
 HELD_OUT_SHARE = 0.2
 #: Source of reports that set a part aside for the acceptance test.
@@ -110,6 +112,8 @@ class Harvester:
         if self._thread is None:
             return
         try:
+            if self._queue.qsize() >= max(1, _WAITING_BYTES // frames.nbytes):
+                raise queue.Full
             self._queue.put_nowait((frames, verdict))
         except queue.Full:
             self.passed_over += 1

@@ -28,8 +28,9 @@ from cell.recipes import Recipe
 
 #: Memory that the frames of one camera may take unless `_LEAST_PARTS` need more, bytes.
 _BUDGET = 2 << 30
-#: Parts whose frames have room at the same time: taken, judged, kept.
-_LEAST_PARTS, _MOST_PARTS = 4, 48
+#: Parts whose frames have room at the same time: one is taken, one judged, the others wait for archive and harvest,
+#: which both count bytes.
+_LEAST_PARTS, _MOST_PARTS = 6, 48
 _DTYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "uint16": np.dtype(np.uint16)}
 _PAGE = mmap.PAGESIZE
 

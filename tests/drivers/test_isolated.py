@@ -409,8 +409,8 @@ def test_the_childs_log_is_the_daemons(caplog: pytest.LogCaptureFixture) -> None
 def test_the_ring_keeps_to_its_plan() -> None:
     large = Recipe.model_validate(PLATE.model_dump() | {"height": 7000, "width": 7200, "roi": None, "exclusions": ()})
     plan = RingPlan.of(large)
-    assert plan.slots >= 4 * len(large.channels)
-    assert plan.slots * plan.slot_bytes <= max(2 << 30, 4 * len(large.channels) * plan.slot_bytes)
+    assert plan.slots >= 6 * len(large.channels)
+    assert plan.slots * plan.slot_bytes <= max(2 << 30, 6 * len(large.channels) * plan.slot_bytes)
     ring = FrameRing(RingPlan(4096, 2))
     writer = SlotWriter()
     writer.attach(os.dup(ring.descriptor), 4096)
