@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
-import numpy as np
-
 from cell.clock import Monotonic, WallClock, monotonic, utc_now
 from cell.errors import DataError, HardwareError
 from cell.frames import Acquired, AcquisitionFault, FailedAcquisition, Frame, FrameSet
 from cell.recipes import Channel, Recipe
+from daemon.evidence import Doubt, Evidence
 from daemon.parts import Part
 from daemon.recovery import Attendant
+from daemon.signatures import SignatureBook, Signatures
 from drivers.cameras.base import fault_of
 from drivers.registry import Rig
 
@@ -25,12 +25,22 @@ class Acquirer:
     brought back alone; a part whose recipe needs one that is gone is FAULT.
     """
 
-    def __init__(self, rig: Rig, clock: Monotonic = monotonic, wall_clock: WallClock = utc_now) -> None:
+    def __init__(
+        self,
+        rig: Rig,
+        clock: Monotonic = monotonic,
+        wall_clock: WallClock = utc_now,
+        book: SignatureBook | None = None,
+    ) -> None:
         self._rig = rig
+        self._clock = clock
         self._wall_clock = wall_clock
+        self._book = book or SignatureBook(None)
         self._cameras = {role: Attendant(role, camera, clock) for role, camera in rig.cameras.items()}
         self._recipe: Recipe | None = None
-        self._last_ids: dict[str, int] = {}
+        self._evidence: Evidence | None = None
+        self.set_up = 0  # how often cameras were set up: counts of edges begin anew
+        self._signatures = Signatures(())
         self.light_faults = 0
 
     @property
@@ -59,9 +69,11 @@ class Acquirer:
         Raises `DataError` for a light or camera that this cell has not, `CameraError`, `AcquisitionTimeout` and
         `LightError`.
         """
-        self._last_ids.clear()
         self._require_known(recipe)
         self._recipe = recipe
+        self._evidence = Evidence(recipe)
+        self.set_up += 1
+        self._signatures = self._book.open(recipe)
         for role, share in shares_of(recipe).items():
             try:
                 self._cameras[role].camera.configure(share)
@@ -91,6 +103,8 @@ class Acquirer:
             return _failure(part, captured_at, AcquisitionFault.MISSING, str(error))
         except HardwareError as error:
             return self._failed(part, captured_at, camera, fault_of(error), str(error))
+        evidence = self._evidence or Evidence(recipe)
+        evidence.begin()
         frames: list[Frame] = []
         channel = recipe.channels[0]
         try:
@@ -98,22 +112,70 @@ class Acquirer:
                 for channel in recipe.channels:
                     camera = self._cameras[channel.camera]
                     self._rig.light.apply(channel.lights, channel.strobe_us)
+                    asked = self._clock()
                     frame = camera.camera.expose(channel)
-                    problem = self._doubt(frame, channel, recipe)
-                    if problem is not None:
-                        return self._failed(part, captured_at, camera, *problem, channel.name)
+                    doubt = evidence.admit(frame, channel, asked, self._clock())
+                    if doubt is not None:
+                        return self._failed(part, captured_at, camera, doubt.fault, doubt.detail, *doubt.channels)
                     frames.append(frame)
                     on_frame(frame)
         except HardwareError as error:
             return self._failed(part, captured_at, camera, fault_of(error), str(error), channel.name)
+        return self.complete(part, tuple(frames), captured_at)
+
+    def complete(self, part: Part, frames: tuple[Frame, ...], captured_at: datetime | None = None) -> Acquired:
+        """Return the frames of one trigger, proven by their numbers, as a part's frame set if they look it too."""
+        captured_at = captured_at or self._wall_clock()
+        swap = self._signatures.judge(frames)
+        if swap is not None:
+            return self.failed(part, swap.doubt(), captured_at)
+        self._book.keep(self._signatures)
         return FrameSet(
             trigger_id=part.trigger_id,
             part_id=part.part_id,
-            recipe_id=recipe.recipe_id,
+            recipe_id=part.recipe.recipe_id,
             captured_at=captured_at,
-            frames=tuple(frames),
+            frames=frames,
             emulated=self._rig.emulated,
         )
+
+    def failed(self, part: Part, doubt: Doubt, captured_at: datetime | None = None) -> FailedAcquisition:
+        """Return why a part has no frame set, and count it."""
+        camera = self._cameras[part.recipe.channels[0].camera]
+        camera.faults[doubt.fault] += 1
+        return _failure(part, captured_at or self._wall_clock(), doubt.fault, doubt.detail, *doubt.channels)
+
+    def arm(self, recipe: Recipe) -> None:
+        """Set the one camera of a recipe up for its trigger line: buffers empty, edges counted from 1.
+
+        Raises `DataError` for a recipe of several cameras, and what :meth:`configure` raises.
+        """
+        if len(shares_of(recipe)) > 1:
+            raise DataError(
+                f"recipe {recipe.recipe_id} takes channels with several cameras, whose triggers are not counted "
+                "together; use one camera a cell on a trigger line, or software triggers"
+            )
+        self.configure(recipe)
+        schemes = {(tuple(sorted(channel.lights.items())), channel.strobe_us) for channel in recipe.channels}
+        if len(schemes) == 1:  # else the camera's sequencer switches from frame to frame
+            self._rig.light.apply(recipe.channels[0].lights, recipe.channels[0].strobe_us)
+
+    def await_frame(self, channel: Channel, timeout_s: float) -> Frame | None:
+        """Return the next frame of a camera on its trigger line, or None when none came. Raises `HardwareError`.
+
+        An error that says the camera is gone has it brought back.
+        """
+        camera = self._cameras[channel.camera]
+        try:
+            return camera.camera.await_frame(channel, timeout_s)
+        except HardwareError as error:
+            camera.note(fault_of(error))
+            raise
+
+    @property
+    def clock(self) -> Monotonic:
+        """The clock that frames are received by."""
+        return self._clock
 
     @property
     def lost(self) -> bool:
@@ -129,8 +191,8 @@ class Acquirer:
     def recover(self) -> bool:
         """Try to bring lost cameras back if an attempt is due; tell whether all work now."""
         for role, camera in self._cameras.items():
-            if camera.lost and camera.attempt(self._relight):
-                self._last_ids.pop(role, None)
+            if camera.lost and camera.attempt(self._relight) and self._evidence is not None:
+                self._evidence.restart(role)
         return not self.lost
 
     def dark(self) -> None:
@@ -164,25 +226,6 @@ class Acquirer:
             yield
         finally:
             self._rig.light.off()
-
-    def _doubt(self, frame: Frame, channel: Channel, recipe: Recipe) -> tuple[AcquisitionFault, str] | None:
-        # The driver has proved each frame new; here they are proved to fit each other and the recipe.
-        if frame.channel != channel.name:
-            return AcquisitionFault.SWAPPED, f"the camera gave a frame of {frame.channel} for {channel.name}"
-        dtype = np.uint8 if recipe.bit_depth <= 8 else np.uint16
-        fits = frame.shape == (recipe.height, recipe.width) and frame.pixels.dtype == dtype
-        if not fits or frame.bit_depth != recipe.bit_depth:
-            got = f"{frame.shape[1]}x{frame.shape[0]} {frame.pixels.dtype} at {frame.bit_depth} bit"
-            return (
-                AcquisitionFault.WRONG_SIZE,
-                f"channel {channel.name} came as {got}; correct the recipe or the camera",
-            )
-        last_id = self._last_ids.get(channel.camera)
-        if last_id is not None and frame.frame_id <= last_id:
-            fault = AcquisitionFault.REPEATED if frame.frame_id == last_id else AcquisitionFault.STALE
-            return fault, f"channel {channel.name} came with frame id {frame.frame_id} after {last_id}"
-        self._last_ids[channel.camera] = frame.frame_id
-        return None
 
     def _failed(
         self,

@@ -80,6 +80,7 @@ class Dispatcher:
             "RemoveRecipe": self._remove_recipe,
             "StartSingleJob": self._start_single,
             "StartContinuous": self._start_continuous,
+            "inspectd.announce_part": self._announce,
             "Stop": lambda _, a: _moved(self._rooms.station.stop(_cause(a))),
             "Abort": lambda _, a: _moved(self._rooms.station.abort(Cause.ABORT, _cause(a))),
             "ActivateConfiguration": self._activate,
@@ -201,8 +202,25 @@ class Dispatcher:
     def _start_single(self, request: Request, arguments: v.StartArguments) -> None:
         self._rooms.station.trigger(request, arguments)
 
-    def _start_continuous(self, _: Request, arguments: v.StartContinuousArguments) -> Result:
-        return {"Error": 0, "JobId": self._rooms.station.start_continuous(arguments)}
+    def _start_continuous(self, request: Request, arguments: v.StartContinuousArguments) -> Result | None:
+        station, parameters = self._rooms.station, arguments.Parameters
+        if not station.on_line:
+            if parameters.triggered:
+                raise StateError("window_ms and the like belong to a trigger line; set camera.trigger to line")
+            return {"Error": 0, "JobId": station.start_continuous(arguments)}
+        if parameters.paced:
+            raise StateError("parts, count and interval_ms are for software triggers; announce each part instead")
+
+        def work() -> Result:
+            return {"Error": 0, "JobId": station.start_on_triggers(arguments)}
+
+        # The camera is set up first, which takes longer than the command loop may stand still.
+        station.machine.check(Cause.START_CONTINUOUS)
+        self._rooms.errands.defer(RECIPES, request, work)
+        return None
+
+    def _announce(self, request: Request, arguments: v.AnnounceArguments) -> None:
+        self._rooms.station.announce(request, arguments)
 
     def _activate(self, _: Request, arguments: v.ConfigurationArguments) -> Result:
         station = self._rooms.station

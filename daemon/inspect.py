@@ -14,7 +14,7 @@ import numpy as np
 
 from cell.clock import Monotonic, monotonic
 from cell.errors import DataError, EngineError
-from cell.frames import FailedAcquisition, FrameSet
+from cell.frames import Acquired, FailedAcquisition, FrameSet
 from cell.verdicts import Outcome, Region, Timings, Verdict
 from daemon import regions
 from daemon.acquire import Acquirer
@@ -41,12 +41,19 @@ class Inspector:
         self._clock = clock
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intake")
 
-    def inspect(self, part: Part, acquired: Callable[[], None]) -> Inspection:
-        """Return the verdict of a part. `acquired` is called when the part may move on."""
+    def inspect(self, part: Part, acquired: Callable[[], None], frames: Acquired | None = None) -> Inspection:
+        """Return the verdict of a part. `acquired` is called when the part may move on.
+
+        :param frames: what was acquired of it already, on a trigger line; None takes them now.
+        """
         model = self._slot.active  # one model for the whole part, whatever is promoted meanwhile
         preprocessing = model.manifest.preprocessing if model is not None else None
         intake = Intake(part.recipe, preprocessing, self._worker)
-        frames = self._acquirer.take(part, intake.add)
+        if frames is None:
+            frames = self._acquirer.take(part, intake.add)
+        elif isinstance(frames, FrameSet):
+            for frame in frames.frames:
+                intake.add(frame)
         acquisition_s = self._clock() - part.received
         acquired()
         if isinstance(frames, FailedAcquisition):
@@ -65,6 +72,10 @@ class Inspector:
             total_ms=(self._clock() - part.received) * 1e3,
         )
         return Inspection(verdict.model_copy(update={"frames_digest": frames_digest, "timings": timings}), frames)
+
+    def refuse(self, part: Part, reason: str, frames: FrameSet | None = None) -> Inspection:
+        """Return FAULT for a part that gets no frames, or for frames that are no part's."""
+        return Inspection(self._fault(part, self._slot.active, reason), frames)
 
     def close(self) -> None:
         """End the helper thread."""

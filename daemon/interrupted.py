@@ -12,6 +12,7 @@ from cell.wire.server import refusal
 from daemon.notices import EventLog
 from daemon.parts import ABORTED
 from daemon.reply import result_of
+from daemon.vocabulary import PARTS
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def answer_all(store: LineStore, log: EventLog, *, emulated: bool) -> int:
     interrupted = store.requests.interrupted()
     for command in interrupted:
         _LOG.warning("the command %s (%s) was interrupted by a restart", command.command, command.request_id)
-        if command.command == "StartSingleJob":
+        if command.command in PARTS:
             verdict = _aborted(command, store, log, emulated=emulated)
             result = {"JobId": verdict.job_id, "Error": 0, "Result": result_of(verdict)}
             log.commit(verdict, command.request_id, Reply(request_id=command.request_id, result=result))
@@ -42,9 +43,9 @@ def _aborted(command: Command, store: LineStore, log: EventLog, *, emulated: boo
     recipe_id = str(arguments.get("RecipeId") or "unknown")
     return Verdict(
         job_id=store.next_job_id(),
-        part_id=str(arguments.get("PartId", "")),
-        meas_id=str(arguments.get("MeasId", "")),
-        product_id=str(arguments.get("ProductId", "")),
+        part_id=str(arguments.get("PartId", arguments.get("part_id", ""))),
+        meas_id=str(arguments.get("MeasId", arguments.get("meas_id", ""))),
+        product_id=str(arguments.get("ProductId", arguments.get("product_id", ""))),
         recipe_id=recipe_id,
         recipe_version=_version(store, recipe_id),
         outcome=Outcome.FAULT,

@@ -5,7 +5,8 @@
     wait --part--> light sequence and exposures --> judge --> answer --> hand over to archive and harvest --> wait
       |--errand--> camera set-up, promotion, light off: never while a part is under way --> wait
       |--camera lost--> try to bring it back, with growing pauses --> wait
-      '--continuous run--> the next part is due --> as above
+      |--continuous run--> the next part is due --> as above
+      '--run on a trigger line--> frames and announcements come together --> judge, as above
 
 The thread owns camera, light and the choice of model. Nothing here waits for ever but a vendor's call, and then the
 deadline answers FAULT for every part that comes, the thread's heartbeat stops, and the watchdog ends the process.
@@ -24,11 +25,15 @@ from typing import TypeVar
 from cell.clock import Monotonic, monotonic
 from cell.errors import AcquisitionTimeout, InspectdError, LightError
 from cell.events import AcquisitionDone, ErrorRaised, JobStarted
+from cell.frames import Acquired, FrameSet
 from cell.verdicts import Outcome, Verdict
 from daemon.acquire import Acquirer
+from daemon.hardware_trigger import Findings, TriggerRun, sentence_of
 from daemon.health import Beat
 from daemon.inspect import Inspection, Inspector
+from daemon.line_sets import Sighting
 from daemon.notices import Conditions
+from daemon.pairing import Paired, Refused, Step, Surplus
 from daemon.parts import Part
 from daemon.reply import Answers
 
@@ -74,7 +79,14 @@ class Line:
         self._due: tuple[float, Callable[[], Part]] | None = None
         self._on_source_end: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="line", daemon=True)
+        self._triggers: TriggerRun | None = None
         self.late_results = 0
+        self.surplus_triggers = 0
+
+    @property
+    def acquirer(self) -> Acquirer:
+        """Camera and light; the line thread's alone."""
+        return self._acquirer
 
     @property
     def occupied(self) -> bool:
@@ -105,13 +117,26 @@ class Line:
                 f"the line did not come to it within {timeout_s:g} s; a camera or engine hangs, see the conditions"
             ) from error
 
+    def follow_triggers(self, run: TriggerRun) -> None:
+        """Set the camera up for its trigger line and take what it gives from now on; an errand for the line thread.
+
+        Raises what `TriggerRun.begin` raises; then there is no run.
+        """
+        self._drop_triggers("aborted: another run was started")
+        run.begin()
+        self._triggers = run
+
+    def announce(self, part: Part, count: int, edge_time_s: float | None) -> None:
+        """Take in a part that the PLC announced, by its count of edges. Safe from any thread."""
+        self._queue.put(lambda: self._take_announced(part, count, edge_time_s))
+
     def run_continuously(self, source: PartSource, on_end: Callable[[], None]) -> None:
         """Take parts from `source` from now on; `on_end` is called when it is through. Safe from any thread."""
         self._queue.put(lambda: self._follow(source, on_end))
 
     def stop_continuous(self) -> None:
         """Take no more parts from the source; the one under way is judged. Safe from any thread."""
-        self._queue.put(lambda: self._follow(None, lambda: None))
+        self._queue.put(self._stop_following)
 
     def stop(self, timeout_s: float) -> bool:
         """End the thread after the part under way, light off; tell whether it ended in time."""
@@ -130,7 +155,7 @@ class Line:
         while True:
             self._beat()
             try:
-                item = self._queue.get(timeout=self._pause_s())
+                item = self._queue.get(timeout=self._pause_s()) if self._triggers is None else self._queue.get_nowait()
             except queue.Empty:
                 self._idle()
                 continue
@@ -140,6 +165,7 @@ class Line:
                 self._inspect(item)
             else:
                 item()
+        self._drop_triggers("aborted: the daemon stopped while the part was under way")
         try:
             self._acquirer.dark()
         except LightError as error:
@@ -156,6 +182,12 @@ class Line:
     def _idle(self) -> None:
         if self._acquirer.lost:
             self._bring_back()
+        if self._triggers is not None:
+            self._act_on(self._triggers, self._triggers.turn())
+            if self._acquirer.lost:
+                self._raise_lost("its trigger line gives no frames")
+            if self._triggers.ended:
+                self._triggers = None
         if self._due is not None and self._due[0] <= self._clock():
             part = self._due[1]()
             self._inspect(part)
@@ -164,6 +196,70 @@ class Line:
     def _follow(self, source: PartSource | None, on_end: Callable[[], None]) -> None:
         self._source, self._on_source_end = source, on_end
         self._look_ahead()
+
+    def _stop_following(self) -> None:
+        self._follow(None, lambda: None)
+        if self._triggers is not None:
+            self._triggers.close()
+
+    def _drop_triggers(self, reason: str) -> None:
+        if self._triggers is not None:
+            self._act_on(self._triggers, self._triggers.finish(reason))
+            self._triggers = None
+
+    def _take_announced(self, part: Part, count: int, edge_time_s: float | None) -> None:
+        if self._triggers is None:
+            self._refuse(part, "aborted: the run ended as the part was announced")
+        else:
+            self._act_on(self._triggers, self._triggers.announce(part, count, edge_time_s))
+
+    def _act_on(self, run: TriggerRun, findings: Findings) -> None:
+        for finding in findings:
+            self._beat()
+            match finding:
+                case Paired(part, sighting):
+                    self._judge_sighted(part, sighting)
+                case Refused(part, reason):
+                    self._refuse(part, reason)
+                case Surplus(sighting, reason):
+                    self._note_surplus(sighting, reason, run.part_of_nobody)
+                case Step():
+                    self._note_step(finding)
+        if blind := run.blind:
+            self._conditions.raise_("trigger-window", blind)
+
+    def _judge_sighted(self, part: Part, sighting: Sighting) -> None:
+        part.why_late = None
+        if part.claimed:
+            return
+        if sighting.doubt is not None:
+            acquired: Acquired = self._acquirer.failed(part, sighting.doubt)
+        else:
+            acquired = self._acquirer.complete(part, sighting.frames)
+        self._log.tell(JobStarted(at=part.created_at, request_id=_id(part), job_id=part.job_id, part_id=part.part_id))
+        self._conclude(part, self._inspector.inspect(part, lambda: self._acquired(part), acquired))
+
+    def _refuse(self, part: Part, reason: str) -> None:
+        part.why_late = None
+        if not part.claimed:
+            self._conclude(part, self._inspector.refuse(part, reason))
+
+    def _note_surplus(self, sighting: Sighting, reason: str, part_of_nobody: Callable[[], Part]) -> None:
+        """Put on record what no part was announced for: an event, and FAULT with the frames for the archive."""
+        self.surplus_triggers += 1
+        self._log.tell(ErrorRaised(at=self._log.now(), condition="surplus-trigger", message=reason))
+        part = part_of_nobody()
+        frames = self._acquirer.complete(part, sighting.frames) if sighting.frames else None
+        found = frames if isinstance(frames, FrameSet) else None
+        self._conclude(part, self._inspector.refuse(part, reason, found))
+
+    def _note_step(self, step: Step) -> None:
+        _LOG.warning("%s", sentence_of(step))
+        if step.adrift:
+            self._conditions.raise_("trigger-count", sentence_of(step))
+        else:
+            self._log.tell(ErrorRaised(at=self._log.now(), condition="trigger-count", message=sentence_of(step)))
+            self._conditions.resolve("trigger-count")
 
     def _look_ahead(self) -> None:
         self._due = None if self._source is None else next(self._source, None)
@@ -180,7 +276,9 @@ class Line:
             self._free()
             return
         self._log.tell(JobStarted(at=part.created_at, request_id=_id(part), job_id=part.job_id, part_id=part.part_id))
-        inspection = self._inspector.inspect(part, lambda: self._acquired(part))
+        self._conclude(part, self._inspector.inspect(part, lambda: self._acquired(part)))
+
+    def _conclude(self, part: Part, inspection: Inspection) -> None:
         given = self._answers.give(part, inspection.verdict)
         if given is None:
             given = self._note_late(part, inspection)
@@ -189,8 +287,10 @@ class Line:
         for sink in self._sinks:
             sink(part, inspection)
         if self._acquirer.lost:
-            reason = inspection.verdict.reasons[0] if inspection.verdict.reasons else "no frame came"
-            self._conditions.raise_("camera", f"the camera is being brought back: {reason}", severe=True)
+            self._raise_lost(inspection.verdict.reasons[0] if inspection.verdict.reasons else "no frame came")
+
+    def _raise_lost(self, reason: str) -> None:
+        self._conditions.raise_("camera", f"the camera is being brought back: {reason}", severe=True)
 
     def _acquired(self, part: Part) -> None:
         self._log.tell(

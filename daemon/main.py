@@ -48,6 +48,7 @@ from daemon.physical import PhysicalParts, as_named
 from daemon.queries import Records, Status
 from daemon.reply import Answers
 from daemon.retention import Retention
+from daemon.signatures import SignatureBook
 from daemon.states import State
 from daemon.station import Station
 from daemon.swap import ModelLoader, ModelSlot
@@ -100,7 +101,8 @@ class Daemon:
         self.server = self._open_server(settings)
         self._stack.callback(self.server.close)
         self.log = EventLog(self.store, self.server.publish)
-        self.station = Station(self.store, self.log, emulated=self.rig.emulated)
+        on_line = settings.camera.trigger != "software"
+        self.station = Station(self.store, self.log, emulated=self.rig.emulated, on_line=on_line)
         self.station.wake = self.server.wake
         self.conditions = Conditions(self.store, self.log, self.station.severe)
         self.slot = ModelSlot()
@@ -131,7 +133,7 @@ class Daemon:
         )
 
     def _build_line(self) -> None:
-        self.acquirer = Acquirer(self.rig)
+        self.acquirer = Acquirer(self.rig, book=SignatureBook(self.state.root / "signatures"))
         inspector = Inspector(self.acquirer, self.slot)
         self._stack.callback(self._unless_late, inspector.close)
         answers = Answers(self.conditions, self.station.given)

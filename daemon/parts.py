@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -36,6 +37,8 @@ class Part:
     product_id: str = ""
     configuration_id: str = ""
     request: Request | None = None
+    #: Tells what it still waits for, where something better is known than that its time is over. From any thread.
+    why_late: Callable[[], str] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _claimed: bool = False
 

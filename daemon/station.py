@@ -22,15 +22,24 @@ from cell.recipes import Recipe
 from cell.store.line import LineStore
 from cell.verdicts import Verdict
 from cell.wire.server import Request
+from daemon.hardware_trigger import TriggerRun
 from daemon.line import Line, PartSource
 from daemon.notices import EventLog
 from daemon.parts import ABORTED, Part
 from daemon.reply import Answers
 from daemon.states import EXECUTING, Cause, Snapshot, State, StateMachine
-from daemon.vocabulary import ContinuousParameters, StartArguments, StartContinuousArguments
+from daemon.vocabulary import (
+    AnnounceArguments,
+    ContinuousParameters,
+    SingleParameters,
+    StartArguments,
+    StartContinuousArguments,
+)
 
 #: Latencies kept for the status.
 _RECENT = 1000
+#: Longest wait for the line and its camera at the start of a run, seconds.
+_ARM_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +53,14 @@ class Prepared:
 class Station:
     """Thread-safe where it says so; everything else belongs to the command loop."""
 
-    def __init__(self, store: LineStore, log: EventLog, *, emulated: bool, clock: Monotonic = monotonic) -> None:
+    def __init__(
+        self, store: LineStore, log: EventLog, *, emulated: bool, on_line: bool = False, clock: Monotonic = monotonic
+    ) -> None:
+        """`on_line` tells that the camera's trigger line starts exposures, and not a command."""
         self._store = store
         self._log = log
         self._emulated = emulated
+        self._on_line = on_line
         self._clock = clock
         self._lock = threading.Lock()
         self._parts: dict[str, Part] = {}
@@ -64,6 +77,11 @@ class Station:
         self._line, self._answers = line, answers
 
     @property
+    def on_line(self) -> bool:
+        """Tell whether the camera's trigger line starts exposures."""
+        return self._on_line
+
+    @property
     def line(self) -> Line:
         """The line thread."""
         if self._line is None:
@@ -72,6 +90,8 @@ class Station:
 
     def trigger(self, request: Request, arguments: StartArguments) -> None:
         """Take a trigger; its answer comes later, exactly once. Raises `StateError` when no recipe is prepared."""
+        if self._on_line:
+            raise StateError("this cell's camera is triggered by its line; StartContinuous, then announce each part")
         prepared = self._require(arguments.RecipeId, Cause.START_SINGLE_JOB)
         part = self._part(prepared, arguments, request)
         problem = self._why_not()
@@ -92,6 +112,54 @@ class Station:
         self.machine.fire(Cause.START_CONTINUOUS, detail=job_id)
         self.line.run_continuously(source, lambda: self._execution_done(State.CONTINUOUS_EXECUTION))
         return job_id
+
+    def start_on_triggers(self, arguments: StartContinuousArguments) -> str:
+        """Begin a run whose parts are triggered by the camera's line and announced; return its job id.
+
+        On return edges are counted, the next one as the first. Waits for the line: not for the command loop. Raises
+        `StateError`, `HardwareError` and `DataError`; then there is no run.
+        """
+        prepared = self._require(arguments.RecipeId, Cause.START_CONTINUOUS)
+        self.machine.check(Cause.START_CONTINUOUS)
+        job_id = self._store.next_job_id()
+        run = TriggerRun(
+            self.line.acquirer,
+            prepared.recipe,
+            arguments.Parameters.rules(),
+            lambda: self._part_of_nobody(prepared),
+            lambda: self._execution_done(State.CONTINUOUS_EXECUTION),
+        )
+        self.line.between_parts(lambda: self.line.follow_triggers(run), _ARM_S)
+        try:
+            self.machine.fire(Cause.START_CONTINUOUS, detail=job_id)
+        except StateError:
+            self.line.stop_continuous()
+            raise
+        return job_id
+
+    def announce(self, request: Request, arguments: AnnounceArguments) -> None:
+        """Take a part that the PLC announced; its answer comes later, exactly once. Raises `StateError`."""
+        now = self.machine.now
+        if not self._on_line:
+            raise StateError(
+                "this cell's camera is triggered by software; StartSingleJob, or set camera.trigger to line"
+            )
+        if now.state not in {State.CONTINUOUS_EXECUTION, State.ERROR} or self.prepared is None:
+            raise StateError(
+                f"parts are announced while a run goes on, not in state {now.state.title}; StartContinuous"
+            )
+        single = StartArguments(
+            PartId=arguments.part_id,
+            MeasId=arguments.meas_id,
+            ProductId=arguments.product_id,
+            Parameters=SingleParameters(physical_part=arguments.physical_part),
+        )
+        part = self._part(self.prepared, single, request)
+        if now.state is State.ERROR:
+            self._give_fault(part, "the cell is in Error: see the daemon's conditions")
+            return
+        edge_time_s = None if arguments.edge_time_ms is None else arguments.edge_time_ms / 1e3
+        self.line.announce(part, arguments.trigger_count, edge_time_s)
 
     def stop(self, detail: str) -> Snapshot:
         """End the execution after the part under way. Raises `StateError` when nothing is executed."""
@@ -115,9 +183,10 @@ class Station:
         now = self._clock()
         for part in self._under_way():
             if part.expires <= now:
-                limit = f"{part.recipe.deadline_ms:g} ms"
-                late = "the camera or the engine is late"
-                if self._give_fault(part, f"deadline: no verdict within {limit}; {late}"):
+                limit = f"no verdict within {part.recipe.deadline_ms:g} ms"
+                why_late = part.why_late
+                reason = f"deadline: {limit}; the camera or the engine is late"
+                if self._give_fault(part, reason if why_late is None else f"{why_late()} ({limit})"):
                     self.counts["deadline"] += 1
 
     def give_up(self, reason: str) -> None:
@@ -186,6 +255,11 @@ class Station:
         )
         with self._lock:
             self._parts[part.job_id] = part
+        return part
+
+    def _part_of_nobody(self, prepared: Prepared) -> Part:
+        part = self._part(prepared, StartArguments(PartId="unannounced"), None)
+        part.part_id = f"surplus-{part.job_id}"
         return part
 
     def _source(self, prepared: Prepared, arguments: StartContinuousArguments, job_id: str) -> PartSource:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from cell import recipes, verdicts
 from cell.errors import ProtocolError
 from cell.recipes import Name
+from daemon.pairing import Rules
 
 #: The environment's ids (parts, products, measurements) are free text within reason.
 ExternalId = Annotated[str, StringConstraints(max_length=128)]
@@ -67,11 +68,38 @@ class ListArguments(Arguments):
 
 
 class ContinuousParameters(Arguments):
-    """How a software-paced run goes: these parts, one after the other, or `count` parts with made-up ids."""
+    """How a run goes.
+
+    Software-paced (the first three): these parts, one after the other, or `count` parts with made-up ids. On a trigger
+    line (the last four): how the PLC's counts and times are compared with the camera's, see docs/commands.md.
+    """
 
     parts: tuple[PartText, ...] = ()
     count: int | None = Field(default=None, ge=1)  # without `parts`; None: until Stop
     interval_ms: float = Field(default=0.0, ge=0, le=3_600_000)  # from start to start; 0: as fast as it goes
+    window_ms: float = Field(default=50.0, gt=0, le=60_000)  # receipt of an announcement to its edge, either way
+    first_trigger_count: int = Field(default=1, ge=0)  # the PLC's count of the first edge of the run
+    count_modulus: int = Field(default=1 << 32, ge=256, le=1 << 63)  # where the PLC's count wraps
+    edge_jitter_ms: float = Field(default=15.0, gt=0, le=1000)  # how exactly the PLC tells edge_time_ms
+
+    @property
+    def paced(self) -> bool:
+        """Tell whether anything was said that belongs to a software-paced run."""
+        return bool(self.model_fields_set & {"parts", "count", "interval_ms"})
+
+    @property
+    def triggered(self) -> bool:
+        """Tell whether anything was said that belongs to a run on a trigger line."""
+        return bool(self.model_fields_set - {"parts", "count", "interval_ms"})
+
+    def rules(self) -> Rules:
+        """Return how counts and times are compared on a trigger line."""
+        return Rules(
+            window_s=self.window_ms / 1e3,
+            modulus=self.count_modulus,
+            first_count=self.first_trigger_count,
+            jitter_s=self.edge_jitter_ms / 1e3,
+        )
 
 
 class SingleParameters(Arguments):
@@ -101,6 +129,20 @@ class StartContinuousArguments(Arguments):
     RecipeId: Name | None = None
     ProductId: ExternalId = ""
     Parameters: ContinuousParameters = ContinuousParameters()
+
+
+class AnnounceArguments(Arguments):
+    """A part that passes the sensor, by the PLC's count of the sensor's edges; the edge may be yet to come.
+
+    `edge_time_ms` is the PLC's clock at the edge, milliseconds since any instant, wrapping at 2^32 or not at all.
+    """
+
+    part_id: PartText
+    trigger_count: int = Field(ge=0)
+    edge_time_ms: float | None = Field(default=None, ge=0)
+    meas_id: ExternalId = ""
+    product_id: ExternalId = ""
+    physical_part: ExternalId = ""
 
 
 class ResultArguments(Arguments):
@@ -243,9 +285,16 @@ COMMANDS: dict[str, Spec] = {
     "StartContinuous": Spec(
         StartContinuousArguments,
         True,
-        "Inspect parts one after the other, paced by the daemon, until they are through or Stop. Results come as "
-        "ResultReady events.",
+        "Inspect parts one after the other until they are through or Stop: paced by the daemon, with results as "
+        "ResultReady events, or, where the camera is on a trigger line, as the sensor sees and the PLC announces them.",
         "Error, JobId",
+    ),
+    "inspectd.announce_part": Spec(
+        AnnounceArguments,
+        True,
+        "Name a part of a run on a trigger line, before, during or after its exposure. The reply comes with the "
+        "verdict, as that of StartSingleJob.",
+        _START,
     ),
     "Stop": Spec(CauseArguments, True, "End an execution after the part under way.", "Error, State"),
     "Abort": Spec(CauseArguments, True, "End an execution now; the part under way is FAULT, aborted.", "Error, State"),
@@ -327,7 +376,11 @@ def begins_durably(command: str) -> bool:
     A trigger's need not: its frames may be taken again when it was never answered, and synchronising the disk twice
     would double what storing costs the deadline. The end of the process it does outlive.
     """
-    return command != "StartSingleJob"
+    return command not in PARTS
+
+
+#: Commands that are answered with the verdict of a part.
+PARTS = frozenset({"StartSingleJob", "inspectd.announce_part"})
 
 
 def parse(command: str, arguments: dict[str, Any]) -> Arguments:

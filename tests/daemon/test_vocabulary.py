@@ -97,6 +97,7 @@ def _least(command: str) -> dict[str, object]:
         "ResultId": "j1",
         "ConfigurationId": "0" * 64,
         "part_id": "p",
+        "trigger_count": 1,
         "outcome": "OK",
         "model": "m",
         "Recipe": {
