@@ -44,7 +44,7 @@ def never_cancelled() -> bool:
 class FitConfig:
     """How to fit. The defaults take about three minutes on one core for parts of 250 x 300 pixels."""
 
-    updates: int = 1200
+    updates: int = 1600
     batch: int = 12
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2

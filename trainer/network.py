@@ -35,7 +35,7 @@ _MOMENTUM = 0.05
 class DetectorConfig:
     """Widths of the five levels (1/2 to 1/32) and the dropout at the bottom."""
 
-    widths: tuple[int, int, int, int, int] = (16, 32, 64, 96, 128)
+    widths: tuple[int, int, int, int, int] = (12, 24, 48, 64, 96)
     dropout: float = 0.1
 
 
