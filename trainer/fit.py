@@ -42,7 +42,7 @@ def never_cancelled() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
-    """How to fit. The defaults take about three minutes on one core for parts of 250 x 300 pixels."""
+    """How to fit. The defaults take about two and a half minutes on one idle core."""
 
     updates: int = 1600
     batch: int = 12
