@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cell.errors import ConfigurationError, InspectdError
 from cell.frames import Pixels
@@ -22,7 +23,9 @@ from drivers.lights.base import Light
 from drivers.lights.camera_lines import CameraLineLight
 from drivers.lights.gardasoft import GardasoftLight
 from drivers.lights.simulated import SimulatedLight
-from drivers.sim.cell import EmulatedCell, open_product
+
+if TYPE_CHECKING:
+    from drivers.sim.cell import EmulatedCell
 
 __all__ = ["FIRST_CAMERA", "Rig", "load_engine", "open_rig"]
 
@@ -116,6 +119,9 @@ class LazyScene:
     def open(self) -> EmulatedCell:
         """Return the cell. Raises `ConfigurationError` when its product can't be used."""
         if self._cell is None:
+            # Here, because a camera's process starts anew while the line waits, and a real one's never renders.
+            from drivers.sim.cell import EmulatedCell, open_product
+
             self._cell = EmulatedCell(open_product(self.settings), self.settings.random_seed)
         return self._cell
 
