@@ -92,10 +92,10 @@ class Acquirer:
         captured_at = self._wall_clock()
         recipe = part.recipe
         camera = self._cameras[recipe.channels[0].camera]
-        for role in shares_of(recipe):
-            if self._cameras[role].lost:
+        for wanted in (self._cameras[channel.camera] for channel in recipe.channels):
+            if wanted.lost:
                 gone = "the camera is gone and being brought back"
-                return self._failed(part, captured_at, self._cameras[role], AcquisitionFault.CAMERA, gone)
+                return self._failed(part, captured_at, wanted, AcquisitionFault.CAMERA, gone)
         try:
             self._rig.present(part.part_id)
         except DataError as error:
