@@ -1,0 +1,208 @@
+"""The held-out set is what its manifests say, loads as any product does, and shares nothing with the emulator."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks import _layout, fewshot
+from benchmarks.heldout import plan as planned
+from benchmarks.heldout.model import HEIGHT, WIDTH, make_grid
+from benchmarks.heldout.plan import PRODUCTS, plan
+from benchmarks.heldout.scene import LIGHTS
+from benchmarks.heldout.stacks import stack_parts
+from cell.defects import Sample
+from cell.errors import DataError
+from cell.imaging.folders import read_folder
+
+ROOT = Path(__file__).parents[2] / "benchmarks" / "heldout"
+DATA = ROOT / "data"
+NAMES = sorted(PRODUCTS)
+
+
+@cache
+def manifest(product: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((DATA / product / "manifest.json").read_text(encoding="utf-8"))
+    return content
+
+
+@cache
+def parts(product: str) -> dict[str, list[Sample]]:
+    loaded = _layout.load(DATA / product, 99)
+    return {
+        "seeds": stack_parts(loaded.seeds),
+        "backgrounds": stack_parts(loaded.backgrounds),
+        "test": stack_parts(loaded.test),
+    }
+
+
+@pytest.mark.parametrize("product", NAMES)
+def test_files_are_those_of_the_manifest(product: str) -> None:
+    listed = {name: digest for part in manifest(product)["parts"] for name, digest in part["files"].items()}
+    present = {str(path.relative_to(DATA / product)): path for path in (DATA / product).rglob("*.png")}
+    assert set(present) == set(listed)
+    wrong = [name for name, path in present.items() if hashlib.sha256(path.read_bytes()).hexdigest() != listed[name]]
+    assert not wrong
+
+
+@pytest.mark.parametrize("product", NAMES)
+def test_manifest_follows_the_plan(product: str) -> None:
+    rendered = {part["part"]: (part["folder"], part["class"], part["path_seed"]) for part in manifest(product)["parts"]}
+    assert rendered == {part.name: (part.folder, part.defect_class, part.path_seed) for part in plan((product,))}
+    head = manifest(product)
+    assert head["renderer"].startswith("mitsuba 3.")
+    assert list(head["lights"].values()) == list(LIGHTS)
+    assert head["classes"] == list(PRODUCTS[product].defect_classes)
+    assert all(part["seconds"] > 0 and part["pixels"] for part in head["parts"])
+
+
+@pytest.mark.parametrize("product", NAMES)
+def test_loads_with_every_part_and_nothing_left_out(product: str) -> None:
+    folder = read_folder(DATA / product)
+    assert folder.misfits == ()
+    assert folder.classes == PRODUCTS[product].defect_classes
+    loaded = parts(product)
+    classes = len(folder.classes)
+    assert len(loaded["seeds"]) == planned.SEEDS * classes
+    assert len(loaded["backgrounds"]) == planned.BACKGROUNDS
+    assert len(loaded["test"]) == planned.TEST * classes + planned.TEST_GOOD
+    for sample in (*loaded["seeds"], *loaded["backgrounds"], *loaded["test"]):
+        assert sample.stack.shape == (len(LIGHTS), HEIGHT, WIDTH)
+        assert sample.stack.dtype == np.uint8
+
+
+@pytest.mark.parametrize("product", NAMES)
+def test_lights_show_different_things_and_are_well_exposed(product: str) -> None:
+    good = np.stack([sample.stack for sample in parts(product)["backgrounds"]]).astype(float)
+    clipped = (good >= 255).mean(axis=(0, 2, 3))
+    assert clipped.max() < 0.05
+    assert (good.std(axis=(0, 2, 3)) > 4).all()
+    mean = good.mean(axis=0).reshape(len(LIGHTS), -1)
+    assert (np.abs(np.corrcoef(mean)[np.triu_indices(len(LIGHTS), 1)]) < 0.97).all()
+
+
+@pytest.mark.parametrize("product", NAMES)
+def test_no_part_came_twice(product: str) -> None:
+    """Parts are compared without what all share: their mean and the ten main variations, which are mostly placement."""
+    samples = [sample for group in parts(product).values() for sample in group]
+    noise = np.random.default_rng(1).normal(0, 2, samples[0].stack.shape)
+    twin = np.clip(samples[0].stack * 1.02 + noise, 0, 255)
+    looks = np.stack([fingerprint(stack) for stack in (*(sample.stack for sample in samples), twin)])
+    looks -= looks[:-1].mean(axis=0)
+    shared = np.linalg.svd(looks[:-1], full_matrices=False)[2][:10]
+    looks -= looks @ shared.T @ shared
+    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
+    likeness = looks @ looks.T
+    assert likeness[-1].argsort()[-2] == 0
+    assert likeness[-1, 0] > 0.9, "a part with fresh noise and a brighter lamp would not be recognised"
+    np.fill_diagonal(likeness, -1)
+    most = np.unravel_index(likeness[:-1, :-1].argmax(), (len(samples), len(samples)))
+    assert likeness[most] < 0.8, [samples[int(at)].group for at in most]
+
+
+def fingerprint(stack: NDArray[Any]) -> NDArray[np.float64]:
+    """A part under all lights, at half size."""
+    pixels = stack.astype(np.float64).reshape(len(LIGHTS), HEIGHT // 2, 2, WIDTH // 2, 2).mean(axis=(2, 4))
+    return (pixels - pixels.mean(axis=(1, 2), keepdims=True)).ravel()
+
+
+@pytest.mark.parametrize("product", NAMES)
+def test_masks_are_where_the_part_differs_from_good_ones(product: str) -> None:
+    """Over all defective parts, pixels in the mask leave the good parts' range far more often than the others do."""
+    loaded = parts(product)
+    good = np.stack([sample.stack for sample in loaded["backgrounds"]]).astype(float)
+    low, high = good.min(axis=0) - 6, good.max(axis=0) + 6
+    inside, outside = [], []
+    for sample in (*loaded["seeds"], *(sample for sample in loaded["test"] if sample.labels.any())):
+        strange = ((sample.stack < low) | (sample.stack > high)).any(axis=0)
+        marked = sample.labels > 0
+        inside.append(strange[marked].mean())
+        outside.append(strange[~marked].mean())
+    assert np.mean(inside) > 4 * np.mean(outside)
+
+
+def test_the_set_is_small() -> None:
+    assert sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) < 25e6
+
+
+def test_the_benchmark_runs_on_it(tmp_path: Path) -> None:
+    out = tmp_path / "gear.json"
+    arguments = ["--data", str(DATA / "gear"), "--shots", "1", "--updates", "2", "--folds", "0", "--quiet"]
+    assert fewshot.main([*arguments, "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert len(result["scores"]) == len(LIGHTS) * (planned.TEST * 4 + planned.TEST_GOOD)
+    assert set(result["auroc_by_class"]) == set(PRODUCTS["gear"].defect_classes)
+
+
+def test_nothing_is_shared_with_the_emulated_cell() -> None:
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not [name for name in names if name.split(".")[0] in {"drivers", "daemon", "trainer"}], path
+    code = "import sys, benchmarks.heldout.render; sys.exit(any(m.split('.')[0] == 'drivers' for m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT.parents[1], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("product", NAMES)
+def test_models_are_equal_for_equal_seeds_and_differ_between_parts(product: str) -> None:
+    kind, grid = PRODUCTS[product], make_grid(2)
+    for defect_class in kind.defect_classes:
+        first, second = [part for part in plan((product,)) if part.defect_class == defect_class][:2]
+        one, again, other = (
+            kind.build(grid, part.random("part"), defect_class, part.random("defect"))
+            for part in (first, first, second)
+        )
+        assert np.array_equal(one.height, again.height)
+        assert np.array_equal(one.defect, again.defect)
+        assert not np.array_equal(one.height, other.height)
+        assert one.defect.any() or any(solid.is_defect for solid in one.solids)
+
+
+def test_stacks_refuse_parts_with_unequal_lights() -> None:
+    def sample(part: str, light: int, width: int = 8) -> Sample:
+        stack = np.full((1, 8, width), light, np.uint8)
+        return Sample(stack, np.zeros((8, width), np.uint8), part, sample_id=f"{part}_e{light}")
+
+    stacked = stack_parts([sample("a", 2), sample("a", 1), sample("b", 1), sample("b", 2)])
+    assert [one.sample_id for one in stacked] == ["a", "b"]
+    assert stacked[0].stack[:, 0, 0].tolist() == [1, 2]
+    with pytest.raises(DataError, match="parts have 1 to 2 pictures"):
+        stack_parts([sample("a", 1), sample("b", 1), sample("b", 2)])
+    with pytest.raises(DataError, match="differ in size"):
+        stack_parts([sample("a", 1), sample("a", 2, 9)])
+
+
+def test_a_random_stream_depends_on_the_part_and_its_use_alone() -> None:
+    streams = [part.random(use).integers(2**62) for part in plan(tuple(NAMES)) for use in ("part", "defect", "sensor")]
+    assert len(set(streams)) == len(streams)
+    assert all(one.path_seed != other.path_seed for one, other in combinations(plan(("gear",)), 2))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("mitsuba") is None, reason="the extra 'heldout' is not installed")
+def test_rendering_again_gives_the_committed_pixels(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.heldout.render", "--out", str(tmp_path), "--part", "p000"]
+    subprocess.run(command, cwd=ROOT.parents[1], check=True, timeout=240)
+    for product in NAMES:
+        again = json.loads((tmp_path / product / "manifest.json").read_text())
+        known = next(part for part in manifest(product)["parts"] if part["part"] == "p000")
+        if again["renderer"] != manifest(product)["renderer"]:
+            pytest.skip("another version of the renderer is installed")
+        assert again["parts"][0]["pixels"] == known["pixels"]
+        picture = next(iter(known["files"]))
+        rendered = np.asarray(Image.open(tmp_path / product / picture))
+        assert np.array_equal(rendered, np.asarray(Image.open(DATA / product / picture)))
