@@ -39,6 +39,12 @@ Value = str | int | float | bool
 #: pixels there; who hosts it in another process puts its shared memory in place.
 Allocate = Callable[[tuple[int, int], "np.dtype[Any]"], Pixels]
 
+#: Lengths of counters that wrap: GigE Vision 1.x block ids run from 1 to 65,535, chunk counters have 32 bits.
+_WRAPS = (0xFFFF, 1 << 32)
+#: How far two clocks may run apart: 200 parts in a million, ten times what crystals do.
+_DRIFT = 200e-6
+_CLOCK_GRAIN_NS = 1e6
+
 
 class Features(Protocol):
     """The device's features by their SFNC 2.x names, whatever its family calls them (docs/notes/cameras.md)."""
@@ -131,15 +137,20 @@ def shares_exposure(before: Channel, channel: Channel) -> bool:
     return before.model_copy(update={"name": channel.name, "plane": channel.plane}) == channel
 
 
-def check_pixels(pixels: Pixels, recipe: Recipe, channel: Channel) -> None:
-    """Refuse a frame whose shape or dtype is not the recipe's. Raises `CameraError` naming both."""
+def check_size(shape: tuple[int, ...], recipe: Recipe, channel: Channel) -> None:
+    """Refuse a frame that is not (height, width) of the recipe. Raises `CameraError` naming both sizes."""
     expected = (recipe.height, recipe.width)
-    if pixels.shape != expected:
+    if shape != expected:
         raise CameraError(
-            f"channel {channel.name}: the camera delivered {_size(pixels.shape)} pixels where the recipe "
+            f"channel {channel.name}: the camera delivered {_size(shape)} pixels where the recipe "
             f"{recipe.recipe_id} wants {_size(expected)}; correct the camera's region or the recipe",
             fault=AcquisitionFault.WRONG_SIZE,
         )
+
+
+def check_pixels(pixels: Pixels, recipe: Recipe, channel: Channel) -> None:
+    """Refuse a frame whose shape or dtype is not the recipe's. Raises `CameraError` naming both."""
+    check_size(pixels.shape, recipe, channel)
     dtype = np.uint8 if recipe.bit_depth <= 8 else np.uint16
     if pixels.dtype != dtype:
         raise CameraError(
@@ -150,48 +161,101 @@ def check_pixels(pixels: Pixels, recipe: Recipe, channel: Channel) -> None:
 
 
 class Sequence:
-    """Proof that a frame is new: block ids and device timestamps must both move on from frame to frame.
+    """Proof that a frame is new: block id, device time stamp and frame counter must all move on from frame to frame.
 
-    A camera's own counter starts again whenever it starts grabbing, and on GigE it wraps after 65,535 frames. Frames
+    A camera's own block id starts again whenever it starts grabbing, and on GigE it wraps after 65,535 frames. Frames
     therefore carry a count that does neither, while it moves with the camera's: a frame lost in between leaves a gap.
     """
 
     def __init__(self) -> None:
+        self.lost = 0  # frames that did not come before the last one that did
         self._count = 0
         self._frame_id: int | None = None
+        self._counter: int | None = None
         self._timestamp_ns = 0
 
     def restart(self) -> None:
         """Take note that the camera's counters begin anew."""
         self._frame_id = None
+        self._counter = None
         self._timestamp_ns = 0
 
-    def admit(self, channel: str, frame_id: int, timestamp_ns: int) -> int:
+    def admit(self, channel: str, frame_id: int, timestamp_ns: int, counter: int | None = None) -> int:
         """Return the frame's count, or refuse it as repeated or stale with `CameraError`.
 
-        :param frame_id: the camera's block id.
-        :param timestamp_ns: the device's clock; 0 where it has none, then only the block id counts.
+        :param frame_id: the block id, which counts what was sent.
+        :param timestamp_ns: the device's clock; 0 where it has none, then only the counters count.
+        :param counter: the chunk data's frame counter, which counts what was exposed; None where there is none.
         """
-        if self._frame_id is None:
-            step = 1
-        elif frame_id == self._frame_id:
+        step = 1
+        if self._frame_id is not None:
+            newer = timestamp_ns > self._timestamp_ns if timestamp_ns else None
+            step = self._step(channel, self._frame_id, frame_id, newer)
+            if counter is not None and self._counter is not None:
+                # What was lost before it was sent shows in the counter alone.
+                step = max(step, self._step(channel, self._counter, counter, newer))
+        self._frame_id, self._counter, self._timestamp_ns = frame_id, counter, timestamp_ns
+        self._count += step
+        self.lost = step - 1
+        return self._count
+
+    def _step(self, channel: str, before: int, now: int, newer: bool | None) -> int:
+        """Return how many frames later `now` is. Raises `CameraError`."""
+        if now == before:
             raise CameraError(
-                f"channel {channel}: the camera delivered frame {frame_id} a second time; check its buffers",
+                f"channel {channel}: the camera delivered frame {now} a second time; check its buffers",
                 fault=AcquisitionFault.REPEATED,
             )
-        else:
-            # With a newer time stamp, a lower id is a counter that wrapped.
-            older = timestamp_ns <= self._timestamp_ns if timestamp_ns else frame_id < self._frame_id
-            if older:
-                raise CameraError(
-                    f"channel {channel}: the camera delivered frame {frame_id}, older than frame {self._frame_id} "
-                    "before it; check its buffers",
-                    fault=AcquisitionFault.STALE,
-                )
-            step = max(1, frame_id - self._frame_id)
-        self._frame_id, self._timestamp_ns = frame_id, timestamp_ns
-        self._count += step
-        return self._count
+        if newer is not False:
+            if now > before:
+                return now - before
+            for length in _WRAPS if newer else ():
+                if before < length + 2 and (now - before) % length < length // 2:
+                    return (now - before) % length
+        if newer:
+            # The camera began to count anew by itself: this frame is in doubt, the ones behind it must not be.
+            self.restart()
+        raise CameraError(
+            f"channel {channel}: the camera delivered frame {now}, older than frame {before} before it; check its "
+            "buffers",
+            fault=AcquisitionFault.STALE,
+        )
+
+
+class DeviceClock:
+    """Proof that a frame was exposed after its trigger, by the device's own clock, whose zero nobody knows.
+
+    An exposure lies between two instants of the host: just before its trigger, and when its frame was there. So each
+    frame says in which interval the difference of the two clocks lies; one frame whose interval has nothing in common
+    with what the others left of it was exposed at another time.
+    """
+
+    def __init__(self) -> None:
+        self._low_ns = self._high_ns = 0.0
+        self._learned_s: float | None = None
+
+    def check(self, channel: str, timestamp_ns: int, before_s: float, after_s: float) -> None:
+        """Refuse a frame exposed outside of [`before_s`, `after_s`] of a monotonic clock with `CameraError` (stale).
+
+        A camera without a clock (time stamp 0) passes.
+        """
+        if not timestamp_ns:
+            return
+        low, high = timestamp_ns - after_s * 1e9, timestamp_ns - before_s * 1e9
+        if self._learned_s is None:
+            self._low_ns, self._high_ns, self._learned_s = low, high, after_s
+            return
+        drift = _DRIFT * (after_s - self._learned_s) * 1e9 + _CLOCK_GRAIN_NS
+        kept_low, kept_high = max(low, self._low_ns - drift), min(high, self._high_ns + drift)
+        if kept_low > kept_high:
+            self._learned_s = None  # it may be the clock that was set; what is wrong shows again with the next frame
+            away_ms = (low - self._high_ns if low > self._high_ns else self._low_ns - high) / 1e6
+            raise CameraError(
+                f"channel {channel}: by the camera's clock the frame was exposed {away_ms:.0f} ms away from its "
+                "trigger; check the trigger source and the camera's buffers",
+                fault=AcquisitionFault.STALE,
+            )
+        self._low_ns, self._high_ns, self._learned_s = kept_low, kept_high, after_s
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -43,8 +43,8 @@ OTHER_VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("PixelFormat", "BGR12"): ("BGR12Packed",),
     ("TriggerSource", "Action1"): ("ActionCommand1", "Action0"),
 }
-#: Steps of features whose cameras round to a step that most don't declare, in the feature's unit: exposures to
-#: sensor clocks or rows, gains to a register's step. The larger of the absolute and the relative one counts.
+#: Steps of features whose cameras round to a step that they don't declare, in the feature's unit: exposures to sensor
+#: clocks or rows, gains to a register's step. The largest of these and the declared one counts.
 _STEPS: dict[str, tuple[float, float]] = {"ExposureTime": (1.0, 0.005), "Gain": (0.1, 0.0)}
 #: What any float may differ by: registers of single precision.
 _SINGLE_PRECISION = 1e-6
@@ -163,12 +163,20 @@ class GenApiFeatures:
             node.set(wanted)
             actual = node.value
             step = node.step
-        if not _same(wanted, actual, step if step is not None else _step_of(name, wanted)):
+        if not _same(wanted, actual, max(step, _step_of(name, wanted) if node.kind is Kind.FLOAT else 0.0)):
             raise CameraError(
                 f"camera {self.camera}: {name} was set to {_shown(value)} and is {_shown(actual)}; ask for a value "
                 "that the camera takes"
             )
         return actual
+
+    def same(self, name: str, wanted: float, actual: float) -> bool:
+        """Tell whether a number that is read is the one that was asked for, but for the feature's own increment."""
+        node = self._look(name)
+        if node is None or node.kind is not Kind.FLOAT:
+            return wanted == actual
+        with self._translated(name, "be read"):
+            return _same(float(wanted), actual, max(node.step, _step_of(name, wanted)))
 
     def execute(self, name: str) -> None:
         """See the contract."""
@@ -261,11 +269,9 @@ class _Node:
         return self._member("Min"), self._member("Max")
 
     @property
-    def step(self) -> float | None:
-        """Declared increment of a float; 0 for what must be exact; None for a float without one."""
-        if self.kind is not Kind.FLOAT:
-            return 0.0
-        return float(self._member("Inc")) if self._member("HasInc")() else None
+    def step(self) -> float:
+        """Declared increment of a float; 0 where there is none and for all else, which must be exact."""
+        return float(self._member("Inc")) if self.kind is Kind.FLOAT and self._member("HasInc")() else 0.0
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -1,35 +1,42 @@
 """Basler cameras through pylon (pypylon): GigE, USB3 and pylon's own camera emulation.
 
-What the SDK leaves to its users, and is done here (docs/notes/emulated-camera.md, pypylon issues #408, #547):
+What the SDK leaves to its users, and is done here (docs/notes/emulated-camera.md, pylon issues #408, #547, #812):
 
 - the first software trigger after `StartGrabbing` is lost unless `WaitForFrameTriggerReady` is asked;
 - an incompletely grabbed buffer has error code 0 and still returns pixels: `GrabSucceeded` alone decides;
-- after removal `IsOpen` and `IsGrabbing` stay true: `IsCameraDeviceRemoved` is asked.
+- after removal `IsOpen` and `IsGrabbing` stay true: `IsCameraDeviceRemoved` is asked;
+- a program that crashed keeps its GigE camera until the heartbeat runs out: that is named, and tried again.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cell.clock import Monotonic, monotonic
 from cell.errors import AcquisitionTimeout, CameraError, ConfigurationError, SdkMissing
 from cell.frames import AcquisitionFault, Frame, Pixels
 from cell.recipes import Channel, Recipe
 from cell.settings import CameraSettings
-from drivers.cameras.base import Sequence, check_pixels
-from drivers.cameras.features import GenApiFeatures
+from drivers.cameras.arming import Armed, arm, buffers_for, expose_as, exposures_of
+from drivers.cameras.assembly import Assembly, Delivery
+from drivers.cameras.base import Allocate
+from drivers.cameras.chunks import ChunkData
+from drivers.cameras.features import GenApiFeatures, sentence
+from drivers.cameras.pylon_nodes import CameraNodes, ResultNodes, format_names
+from drivers.cameras.simulated_stage import deepen
 from drivers.sim.folder_feed import FolderFeed
 
 if TYPE_CHECKING:
     from drivers.sim.scene import Scene
 
 _EMULATED_CLASS = "BaslerCamEmu"
-_FORMATS = {8: "Mono8", 10: "Mono10", 12: "Mono12", 16: "Mono16"}
-#: A value that differs by no more than this share counts as set: cameras round to their own steps.
-_ROUNDING = 0.02
+#: How long a GigE camera stays taken after its program died, ms (pylon's own default is up to five minutes).
+_HEARTBEAT_MS = 3000
+#: What pylon says when another program, or a dead one, holds the camera.
+_TAKEN = ("0xe1018006", "controlled by another application", "exclusively opened by another")
 
 
 def sdk() -> Any:
@@ -44,63 +51,57 @@ def sdk() -> Any:
 class PylonCamera:
     """See `drivers.cameras.base.Camera`. `scene` is what an emulated camera looks at; real ones look for themselves."""
 
-    def __init__(self, settings: CameraSettings, scene: Scene | None = None) -> None:
+    #: What a test may ask of an emulated camera, also through the process that hosts it.
+    EMULATED_ACTIONS = ("fire", "remove", "truncate_next")
+
+    def __init__(self, settings: CameraSettings, scene: Scene | None = None, clock: Monotonic = monotonic) -> None:
         self._pylon = sdk()
         self._settings = settings
         self._scene = scene
+        self._clock = clock
         self._timeout_ms = max(1, int(settings.frame_timeout_s * 1e3))
         self._recipe: Recipe | None = None  # the last one asked for, also when the camera refused it
-        self._ready = False  # set up and grabbing
+        self._armed: Armed | None = None  # set up and grabbing
         self._clean = False  # no frame of an earlier trigger can be under way
-        self._sequence = Sequence()
-        self._set: tuple[float, float] | None = None
+        self._written: tuple[float, float] | None = None
+        self._actual = (0.0, 0.0)
         self._feed: FolderFeed | None = None
         self._camera: Any = None
-        self.features = GenApiFeatures("", self)
-        self.errors: tuple[type[Exception], ...] = (self._pylon.GenericException,)
+        self._formats = format_names(self._pylon)
+        self._nodes = CameraNodes(self._pylon.GenericException)
+        self.allocate: Allocate = np.empty
+        self.features = GenApiFeatures(settings.device, self._nodes)
+        self._assembly = Assembly(settings.device)
         self.name, self.emulated = self._open()
-        self.features.camera = self.name
-
-    snake_case = False
-
-    def find(self, name: str) -> Any | None:
-        """See `drivers.cameras.features.NodeMap`."""
-        if self._camera is None:
-            raise CameraError(f"camera {self.name} is not open; check its cable and power")
-        node = self._camera.GetNodeMap().GetNode(name)
-        return node if node is not None and node.IsValid() else None
-
-    def all_names(self) -> Iterable[str]:
-        """See `drivers.cameras.features.NodeMap`."""
-        if self._camera is None:
-            raise CameraError(f"camera {self.name} is not open; check its cable and power")
-        nodes = (node.GetNode() for node in self._camera.GetNodeMap().GetNodes())
-        return [str(node.GetName()) for node in nodes if node.IsFeature()]
 
     def configure(self, recipe: Recipe) -> None:
         """See the contract."""
         self._recipe = recipe
-        self._ready = False
-        self._set = None
+        self._armed = None
+        self._written = None
         if self._camera is None:
             raise CameraError(f"camera {self.name} is not open; check its cable and power")
         try:
             self._stop()
-            self._set_up(recipe)
+            armed = arm(self.features, recipe, self._settings, emulated=self.emulated)
+            self._assembly.set_up(recipe, armed)
+            self._feed_emulator(recipe)
+            self._camera.MaxNumBuffer.Value = buffers_for(recipe, self._settings)
             self._start()
         except self._pylon.GenericException as error:
             self._stop_quietly()
-            raise CameraError(f"camera {self.name} can't be set up: {_sentence(error)}; see the recipe") from error
-        except CameraError:
+            raise CameraError(f"camera {self.name} can't be set up: {sentence(error)}; see the recipe") from error
+        except CameraError as error:
             self._stop_quietly()
-            raise
-        self._ready = True
+            raise CameraError(f"camera {self.name} can't be set up: {error}", fault=error.fault) from error
+        self._armed = armed
 
     def expose(self, channel: Channel) -> Frame:
         """See the contract."""
-        recipe = self._recipe
-        if recipe is None or not self._ready:
-            raise CameraError(f"camera {self.name} is not configured; prepare a recipe first")
+        recipe, armed = self._ready(software=True)
+        shared = self._assembly.take_shared(channel, self.allocate)
+        if shared is not None:
+            return shared
         pylon, camera = self._pylon, self._camera
         clean, self._clean = self._clean, False
         try:
@@ -108,20 +109,24 @@ class PylonCamera:
                 # The frame of a trigger that was given up may still come, and would pass for the next one's.
                 self._stop()
                 self._start()
-            exposure, gain = self._expose_as(channel)
+                self._clean = False
+            self._set_exposure(channel)
             shown = self._show(recipe, channel)
             if not camera.WaitForFrameTriggerReady(self._timeout_ms, pylon.TimeoutHandling_Return):
                 raise AcquisitionTimeout(f"channel {channel.name}: camera {self.name} takes no trigger; power-cycle it")
+            before = self._clock()
             camera.TriggerSoftware.Execute()
             # Asked while the sensor is exposed, because the answer takes a millisecond.
-            if camera.IsCameraDeviceRemoved():
-                raise CameraError(f"camera {self.name} is gone; check its cable and power")
-            result = camera.RetrieveResult(self._timeout_ms, pylon.TimeoutHandling_Return)
-            frame = self._frame(result, recipe, channel, exposure, gain)
+            self._require_there()
+            delivery = self._retrieve(channel, armed, self._timeout_ms)
+            if delivery is None:
+                raise AcquisitionTimeout(
+                    f"channel {channel.name}: no frame from camera {self.name} within {self._timeout_ms} ms; "
+                    "check its cable and bandwidth"
+                )
+            frame = self._assembly.take(delivery, channel, self._actual, self.allocate, (before, self._clock()))
         except pylon.GenericException as error:
-            raise CameraError(
-                f"channel {channel.name}: camera {self.name} failed: {_sentence(error)}; check cable and power"
-            ) from error
+            raise self._failed(channel, error) from error
         if shown is not None and not np.array_equal(shown, frame.pixels):
             raise CameraError(
                 f"channel {channel.name}: the emulated camera delivered another picture than was put before it",
@@ -132,8 +137,19 @@ class PylonCamera:
 
     def await_frame(self, channel: Channel, timeout_s: float) -> Frame | None:
         """See the contract."""
-        del channel, timeout_s
-        raise CameraError(f"camera {self.name} is triggered by software; expose, or set camera.trigger to line")
+        _, armed = self._ready(software=False)
+        shared = self._assembly.take_shared(channel, self.allocate)
+        if shared is not None:
+            return shared
+        try:
+            delivery = self._retrieve(channel, armed, max(1, round(timeout_s * 1e3)))
+            if delivery is None:
+                self._require_there()
+                return None
+            actual = armed.actual.get(channel.name, self._actual)
+            return self._assembly.take(delivery, channel, actual, self.allocate, None)
+        except self._pylon.GenericException as error:
+            raise self._failed(channel, error) from error
 
     def recover(self) -> None:
         """See the contract."""
@@ -145,135 +161,155 @@ class PylonCamera:
 
     def close(self) -> None:
         """See the contract."""
+        self._recipe = None
         self._release()
         if self._feed is not None:
             self._feed.close()
             self._feed = None
 
+    def fire(self) -> None:
+        """Let an emulated camera that waits for its line expose once for each exposure of the recipe.
+
+        The emulator takes its software trigger whatever its trigger source is (docs/notes/cameras.md).
+        """
+        recipe, _ = self._ready(software=False)
+        for channel in exposures_of(recipe):
+            self._show(recipe, channel)
+            self._camera.WaitForFrameTriggerReady(self._timeout_ms, self._pylon.TimeoutHandling_Return)
+            self._camera.TriggerSoftware.Execute()
+
+    def remove(self) -> None:
+        """Let an emulated camera look as if its cable had been pulled, until :meth:`recover`."""
+        self.features.execute("FirePnPCallback")
+
+    def truncate_next(self) -> None:
+        """Let an emulated camera's next buffer come incomplete."""
+        self.features.write("ForceFailedBufferCount", 1)
+        self.features.execute("ForceFailedBuffer")
+
     def _open(self) -> tuple[str, bool]:
         pylon = self._pylon
         factory = pylon.TlFactory.GetInstance()
+        device = self._chosen(factory.EnumerateDevices())
+        serial = str(device.GetSerialNumber())
+        try:
+            self._camera = pylon.InstantCamera(factory.CreateDevice(device))
+            self._camera.Open()
+            self._nodes.attach(self._camera.GetNodeMap())
+            self._shorten_heartbeat()
+        except pylon.GenericException as error:
+            self._release()
+            raise opening_error(serial, error) from error
+        self.features.camera = self._assembly.camera = serial
+        return serial, device.GetDeviceClass() == _EMULATED_CLASS
+
+    def _chosen(self, devices: Any) -> Any:
         wanted = self._settings.device
         found = [
             device
-            for device in factory.EnumerateDevices()
-            if not wanted or wanted in {device.GetSerialNumber(), device.GetUserDefinedName()}
+            for device in devices
+            if not wanted or wanted in {device.GetSerialNumber(), device.GetUserDefinedName(), device.GetFriendlyName()}
         ]
         if not found:
             named = f" {wanted}" if wanted else ""
             raise CameraError(f"there is no pylon camera{named}; check its cable, power and address")
-        if len(found) > 1 and not wanted:
-            serials = ", ".join(device.GetSerialNumber() for device in found)
+        if len(found) > 1:
+            serials = ", ".join(sorted(device.GetSerialNumber() for device in found))
             raise ConfigurationError(f"there are several pylon cameras ({serials}); set camera.device to one of them")
-        emulated = found[0].GetDeviceClass() == _EMULATED_CLASS
-        try:
-            self._camera = pylon.InstantCamera(factory.CreateDevice(found[0]))
-            self._camera.Open()
-        except pylon.GenericException as error:
-            self._release()
-            raise CameraError(f"camera {found[0].GetSerialNumber()} does not open: {_sentence(error)}") from error
-        if emulated and self._scene is not None and self._feed is None:
-            self._feed = FolderFeed()
-        return str(found[0].GetSerialNumber()), emulated
+        return found[0]
 
-    def _set_up(self, recipe: Recipe) -> None:
-        if recipe.bit_depth not in _FORMATS:
-            raise CameraError(
-                f"pylon cameras have 8, 10, 12 or 16 bit, the recipe wants {recipe.bit_depth}; correct it"
-            )
-        # Offsets first: a width that fits the sensor may not fit behind an old offset.
-        for offset in ("OffsetX", "OffsetY"):
-            if hasattr(self._camera, offset):
-                self._write(offset, 0)
-        self._write("Width", recipe.width)
-        self._write("Height", recipe.height)
-        self._write("PixelFormat", _FORMATS[recipe.bit_depth])
-        if self._feed is not None:
-            self._feed.put(np.zeros((recipe.height, recipe.width), np.uint8))
-            self._write("TestImageSelector", "Off")
-            self._write("ImageFilename", str(self._feed.folder))
-            self._write("ImageFileMode", "On")
-        self._write("TriggerSelector", "FrameStart")
-        self._write("TriggerMode", "On")
-        self._write("TriggerSource", "Software")
-        self._write("ExposureAuto", "Off", optional=True)
-        self._write("GainAuto", "Off", optional=True)
+    def _shorten_heartbeat(self) -> None:
+        node = self._camera.GetTLNodeMap().GetNode("HeartbeatTimeout")
+        if node is not None and node.IsValid() and node.IsWritable():
+            node.Value = max(node.Min, min(node.Max, _HEARTBEAT_MS))
 
-    def _write(self, feature: str, value: str | int | float, *, optional: bool = False) -> Any:
-        """Write a feature, read it back and return what the camera made of it."""
-        node = self._camera.GetNodeMap().GetNode(feature)
-        if node is None:
-            if optional:
-                return None
-            raise CameraError(f"camera {self.name} has no feature {feature}; it can't be used here")
-        parameter = getattr(self._camera, feature)
-        parameter.Value = value
-        actual = parameter.Value
-        same = actual == value if isinstance(value, (str, int)) else abs(actual - value) <= _ROUNDING * abs(value)
-        if not same:
-            raise CameraError(f"camera {self.name}: {feature} was set to {value} and is {actual}; correct the recipe")
-        return actual
-
-    def _expose_as(self, channel: Channel) -> tuple[float, float]:
-        """Set exposure and gain when they change and return what the camera says that they are."""
-        if self._set != (channel.exposure_us, channel.gain_db):
-            self._set = None
-            self._exposure = self._either(("ExposureTime", "ExposureTimeAbs"), channel.exposure_us)
-            self._gain = self._either(("Gain",), channel.gain_db) if self._has("Gain") else 0.0
-            self._set = (channel.exposure_us, channel.gain_db)
-        return self._exposure, self._gain
-
-    def _either(self, names: tuple[str, ...], value: float) -> float:
-        # GigE cameras before SFNC 2.0 spell the feature otherwise.
-        feature = next((name for name in names if self._has(name)), names[0])
-        try:
-            return float(self._write(feature, float(value)))
-        except self._pylon.GenericException as error:
-            raise CameraError(f"camera {self.name}: {feature} can't be {value:g}: {_sentence(error)}") from error
-
-    def _has(self, feature: str) -> bool:
-        return self._camera.GetNodeMap().GetNode(feature) is not None
+    def _feed_emulator(self, recipe: Recipe) -> None:
+        """Put the scene in front of an emulated camera."""
+        if not self.emulated or self._scene is None:
+            return
+        if self._feed is not None and self._feed.bit_depth != recipe.bit_depth:
+            self._feed.close()
+            self._feed = None
+        if self._feed is None:
+            self._feed = FolderFeed(recipe.bit_depth)
+        self._feed.put(deepen(np.zeros((recipe.height, recipe.width), np.uint8), recipe.bit_depth))
+        self.features.write("TestImageSelector", "Off")
+        self.features.write("ImageFilename", str(self._feed.folder))
+        self.features.write("ImageFileMode", "On")
 
     def _show(self, recipe: Recipe, channel: Channel) -> Pixels | None:
+        """Put what the scene shows now before an emulated camera and return what must come back of it."""
         if self._feed is None or self._scene is None:
             return None
         pixels = self._scene.picture(recipe.height, recipe.width, channel.exposure_us, channel.gain_db)
+        pixels = deepen(pixels, recipe.bit_depth)
         self._feed.put(pixels)
-        return pixels
+        return pixels if channel.plane == "mono" else None
 
-    def _frame(self, result: Any, recipe: Recipe, channel: Channel, exposure: float, gain: float) -> Frame:
-        with result:
-            if not result.IsValid():
-                raise AcquisitionTimeout(
-                    f"channel {channel.name}: no frame from camera {self.name} within {self._timeout_ms} ms; "
-                    "check its cable and bandwidth"
-                )
+    def _set_exposure(self, channel: Channel) -> None:
+        """Write exposure and gain when they change."""
+        if self._written != (channel.exposure_us, channel.gain_db):
+            self._written = None
+            self._actual = expose_as(self.features, channel, emulated=self.emulated)
+            self._written = (channel.exposure_us, channel.gain_db)
+
+    def _retrieve(self, channel: Channel, armed: Armed, timeout_ms: int) -> Delivery | None:
+        """Return the next whole buffer, None when there is none in time. Raises `CameraError` for one that is not."""
+        result = self._camera.RetrieveResult(timeout_ms, self._pylon.TimeoutHandling_Return)
+        if not result.IsValid():
+            return None
+        try:
             if not result.GrabSucceeded():
                 raise CameraError(
                     f"channel {channel.name}: camera {self.name} delivered an incomplete frame "
                     f"({result.GetErrorDescription().strip().rstrip('.')}); check cable and bandwidth",
                     fault=AcquisitionFault.INCOMPLETE,
                 )
-            pixels = result.GetArray()
-            check_pixels(pixels, recipe, channel)
-            count = self._sequence.admit(channel.name, int(result.BlockID), int(result.TimeStamp))
-            return Frame(
-                channel.name,
-                pixels,
-                recipe.bit_depth,
-                exposure,
-                gain,
-                self.name,
-                count,
-                int(result.TimeStamp),
+            return Delivery(
+                data=np.frombuffer(result.GetImageMemoryView(), np.uint8),
+                width=int(result.Width),
+                height=int(result.Height),
+                padding=int(result.PaddingX),
+                pixel_format=self._formats.get(int(result.PixelType), f"{int(result.PixelType):#x}"),
+                block_id=int(result.BlockID),
+                timestamp_ns=round(int(result.TimeStamp) * armed.tick_ns),
+                chunks=self._chunks(result, armed),
+                release=result.Release,
             )
+        except (CameraError, self._pylon.GenericException):
+            result.Release()
+            raise
+
+    def _chunks(self, result: Any, armed: Armed) -> ChunkData:
+        if not armed.chunks.nodes:
+            return ChunkData()
+        nodes = ResultNodes(result, self._pylon.GenericException)
+        return armed.chunks.read(GenApiFeatures(self.name, nodes))
+
+    def _ready(self, *, software: bool) -> tuple[Recipe, Armed]:
+        if self._recipe is None or self._armed is None:
+            raise CameraError(f"camera {self.name} is not configured; prepare a recipe first")
+        if software != (self._settings.trigger == "software"):
+            how = "its line; await its frames" if software else "software; expose"
+            raise CameraError(f"camera {self.name} is triggered by {how}, or change camera.trigger")
+        return self._recipe, self._armed
+
+    def _require_there(self) -> None:
+        if self._camera.IsCameraDeviceRemoved():
+            raise CameraError(f"camera {self.name} is gone; check its cable and power")
+
+    def _failed(self, channel: Channel, error: Exception) -> CameraError:
+        return CameraError(
+            f"channel {channel.name}: camera {self.name} failed: {sentence(error)}; check cable and power"
+        )
 
     def _start(self) -> None:
         self._camera.StartGrabbing(self._pylon.GrabStrategy_OneByOne, self._pylon.GrabLoop_ProvidedByUser)
-        self._sequence.restart()
+        self._assembly.restart()
         self._clean = True
 
     def _stop(self) -> None:
+        self._assembly.let_go()
         if self._camera.IsGrabbing():
             self._camera.StopGrabbing()
 
@@ -282,11 +318,12 @@ class PylonCamera:
             self._stop()
 
     def _release(self) -> None:
-        self._ready = False
-        self.features.forget()
+        self._armed = None
         if self._camera is None:
             return
         self._stop_quietly()
+        self.features.forget()
+        self._nodes.detach()
         with contextlib.suppress(self._pylon.GenericException):
             self._camera.Close()
         with contextlib.suppress(self._pylon.GenericException):
@@ -294,7 +331,11 @@ class PylonCamera:
         self._camera = None
 
 
-def _sentence(error: Exception) -> str:
-    """Return the first line of a vendor's message without its file and line."""
-    text = str(error).strip().splitlines()
-    return text[0].split(" : ")[0].rstrip(".") if text else type(error).__name__
+def opening_error(serial: str, error: Exception) -> CameraError:
+    """Return what it means that a camera does not open."""
+    if any(text in str(error).lower() for text in _TAKEN):
+        return CameraError(
+            f"camera {serial} is controlled by another application, or by one that died less than a heartbeat "
+            f"({_HEARTBEAT_MS / 1e3:g} s) ago; close the other one, and it is tried again"
+        )
+    return CameraError(f"camera {serial} does not open: {sentence(error)}; check its cable and power")

@@ -16,20 +16,26 @@ import time
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 from cell.errors import CameraError
 from cell.frames import Pixels
 
-_NAMES = ("a.bmp", "b.bmp")
+_NAMES = ("a", "b")
 _PREFIX = "inspectd-feed-"
 _FRESH_S = 2.0
 
 
 class FolderFeed:
-    """A folder of two pictures in memory-backed storage where there is some."""
+    """A folder of two pictures in memory-backed storage where there is some.
 
-    def __init__(self) -> None:
+    :param bit_depth: of the pictures; above 8 they are files of 16 bits, of which the emulator takes the highest ones.
+    """
+
+    def __init__(self, bit_depth: int = 8) -> None:
+        self.bit_depth = bit_depth
+        suffix = ".bmp" if bit_depth <= 8 else ".tif"
         shared = Path("/dev/shm")  # noqa: S108 (a private folder is made inside)
         home = shared if shared.is_dir() else Path(tempfile.gettempdir())
         _sweep(home)
@@ -39,17 +45,24 @@ class FolderFeed:
         fcntl.flock(self._hold, fcntl.LOCK_EX)
         self.folder = self._root / "pictures"
         self.folder.mkdir()
-        self._now = self._root / "now.bmp"
+        self._now = self._root / f"now{suffix}"
         for name in _NAMES:
-            (self.folder / name).symlink_to(self._now)
+            (self.folder / f"{name}{suffix}").symlink_to(self._now)
 
     def put(self, pixels: Pixels) -> None:
-        """Let the emulator's next trigger see `pixels`, (H, W) uint8. Raises `CameraError`."""
-        if pixels.dtype != np.uint8:
-            raise CameraError("pylon's emulator is fed 8-bit pictures only; set the recipe's bit_depth to 8")
-        next_file = self._root / "next.bmp"
+        """Let the emulator's next trigger see `pixels`, (H, W) of the bit depth. Raises `CameraError`."""
+        wanted = np.uint8 if self.bit_depth <= 8 else np.uint16
+        if pixels.dtype != wanted:
+            raise CameraError(
+                f"pylon's emulator was fed {pixels.dtype} pictures where {self.bit_depth} bit need {np.dtype(wanted)}; "
+                "correct the recipe's bit_depth"
+            )
+        next_file = self._root / f"next{self._now.suffix}"
         try:
-            Image.fromarray(np.ascontiguousarray(pixels)).save(next_file, format="BMP")
+            if self.bit_depth <= 8:
+                Image.fromarray(np.ascontiguousarray(pixels)).save(next_file, format="BMP")
+            else:
+                tifffile.imwrite(next_file, np.left_shift(pixels, 16 - self.bit_depth))
             next_file.replace(self._now)
         except OSError as error:
             raise CameraError(f"can't write the emulated picture {next_file}: {error.strerror}; free memory") from error

@@ -80,11 +80,11 @@ def test_an_incomplete_buffer_is_not_a_timeout(camera: GenicamCamera) -> None:
     event = camera._acquirer.Events.INCOMPLETE_BUFFER
     fetch = camera._acquirer.try_fetch
 
-    def incomplete(*, timeout: float) -> None:
+    def incomplete(*, timeout: float, is_raw: bool) -> None:
         # What harvesters does with an incomplete buffer: it tells its listeners, queues it again and returns None.
-        fetched = fetch(timeout=timeout)
+        fetched = fetch(timeout=timeout, is_raw=is_raw)
         if fetched is not None:
-            fetched.queue()
+            fetched.parent.queue_buffer(fetched)
             camera._acquirer._emit_callbacks(event)
 
     camera._acquirer.try_fetch = incomplete
