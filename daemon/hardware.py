@@ -7,6 +7,7 @@ deadline answers it if that is too long. Frames are measured and written after t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from cell.clock import WallClock, utc_now
@@ -14,7 +15,6 @@ from cell.errors import CameraError, DataError, StateError
 from cell.frames import Frame
 from cell.recipes import Recipe
 from cell.store.files import remove
-from cell.store.images import write_stack
 from cell.store.layout import StateDir
 from cell.store.line_records import RecipeBook
 from daemon.acquire import Acquirer
@@ -22,13 +22,15 @@ from daemon.recipes import ERRAND_S
 from daemon.states import EXECUTING
 from daemon.station import Station
 from daemon.vocabulary import TakeArguments
-from drivers.bench import Bench, Facts, Taken, Wanted, figures_of, stack_of
+from drivers.bench import Bench, Facts, Taken, Wanted, adjusted, figures_of, save_frames
 from drivers.cameras.base import fault_of
 
 T = TypeVar("T")
 
 #: How long one errand takes frames before it lets the line go on, seconds.
 _BUDGET_S = 0.5
+#: Features that are read in one errand: a real camera has hundreds, and takes a millisecond for each.
+_FEATURES = 40
 #: Pictures that people took and that are kept below `snaps/`; the oldest go.
 _SNAPS = 200
 
@@ -69,7 +71,13 @@ class Hardware:
 
     def info(self, camera: str) -> Facts:
         """Return a camera's features. Raises `DataError` for an unknown camera."""
-        return self._between_parts(lambda: self._bench.info(camera))
+        found = self._between_parts(lambda: self._bench.identity(camera))
+        names = self._between_parts(lambda: self._bench.feature_names(camera))
+        rows: list[Facts] = []
+        for start in range(0, len(names), _FEATURES):
+            piece = names[start : start + _FEATURES]
+            rows += self._between_parts(partial(self._bench.features, camera, piece))
+        return found | {"features": rows}
 
     def lights(self) -> Facts:
         """Return the light's lines and how brightly they shine."""
@@ -84,13 +92,11 @@ class Hardware:
         wanted = Wanted(
             channels=asked.channels,
             count=asked.count,
-            exposure_us=asked.exposure_us,
-            gain_db=asked.gain_db,
             lights=asked.lights,
             budget_s=_BUDGET_S,
         )
         recipe, taken = self._between_parts(lambda: self._take(asked, wanted))
-        paths = self._save(taken.frames, recipe, asked.count) if asked.save and taken.frames else []
+        paths = [] if asked.save == "no" else self._save(taken.frames, recipe, stacked=asked.save == "stack")
         return {
             "recipe_id": recipe.recipe_id,
             "frames": [figures_of(frame, asked.region) for frame in taken.frames],
@@ -106,31 +112,35 @@ class Hardware:
         attendant = self._acquirer.cameras[role]
         if attendant.lost:
             raise CameraError(f"camera {role} is gone and being brought back; inspectctl status shows why")
-        recipe = self._set_up(role, asked.recipe_id)
-        if asked.part_id:
-            self._bench.present(asked.part_id)
+        recipe = self._set_up(role, asked)
+        self._bench.present(asked.part_id)
         taken = self._bench.take(role, recipe, wanted)
         if not taken.frames and taken.errors:
             attendant.note(fault_of(taken.errors[-1]))
             raise taken.errors[-1]
         return recipe, taken
 
-    def _set_up(self, role: str, named: str | None) -> Recipe:
+    def _set_up(self, role: str, asked: TakeArguments) -> Recipe:
         """Return the recipe whose channels are taken, the cameras set up for it: the prepared one if there is one."""
         prepared = self._station.prepared
         if prepared is not None:
-            recipe = prepared.recipe
-            if named not in {None, recipe.recipe_id}:
-                raise StateError(f"recipe {recipe.recipe_id} is prepared, not {named}; UnprepareRecipe first")
-            if self._bench.triggered(role):
-                # Such a frame would be a part's, and missing from it.
-                raise StateError(f"camera {role} is triggered by its line; UnprepareRecipe before you take frames")
-            return recipe
-        recipe = self._recipe(role, named)
+            self._require_as_prepared(role, prepared.recipe, asked)
+            return prepared.recipe
+        recipe = adjusted(self._recipe(role, asked.recipe_id), asked.exposure_us, asked.gain_db)
         if self._shared is None or recipe != self._shared or self._acquirer.recipe is not self._shared:
             self._acquirer.configure(recipe)
             self._shared = recipe
         return recipe
+
+    def _require_as_prepared(self, role: str, recipe: Recipe, asked: TakeArguments) -> None:
+        """Refuse what would leave the cameras otherwise than the next part needs them."""
+        if asked.recipe_id not in {None, recipe.recipe_id}:
+            raise StateError(f"recipe {recipe.recipe_id} is prepared, not {asked.recipe_id}; UnprepareRecipe first")
+        if asked.exposure_us is not None or asked.gain_db is not None:
+            raise StateError(f"recipe {recipe.recipe_id} is prepared; UnprepareRecipe to try another exposure or gain")
+        if self._bench.triggered(role):
+            # Such a frame would be a part's, and missing from it.
+            raise StateError(f"camera {role} is triggered by its line; UnprepareRecipe before you take frames")
 
     def _recipe(self, role: str, named: str | None) -> Recipe:
         if named is not None:
@@ -141,19 +151,12 @@ class Hardware:
             raise DataError(f"name the recipe whose channels camera {role} is to take; there are {names}")
         return known[0] if known else self._bench.own_recipe(role)
 
-    def _save(self, frames: list[Frame], recipe: Recipe, count: int) -> list[str]:
-        at = self._clock()
-        emulated = self._acquirer.emulated
-        # A series is a picture for each frame; one round of channels is one stack, as a part's is.
-        series = [[frame] for frame in frames] if count > 1 else [frames]
+    def _save(self, frames: list[Frame], recipe: Recipe, *, stacked: bool) -> list[str]:
         folder = self._state.root / "snaps"
-        paths = []
-        for number, each in enumerate(series):
-            path = folder / f"{recipe.recipe_id}-{at:%Y%m%dT%H%M%S%f}-{number:03d}.tif"
-            write_stack(path, stack_of(each, recipe, at, emulated=emulated))
-            paths.append(self._state.relative(path))
-        remove(sorted(folder.glob("*.tif"), key=lambda file: file.stat().st_mtime)[: -_SNAPS - len(paths)])
-        return paths
+        paths = save_frames(frames, recipe, folder, self._clock(), stacked=stacked, emulated=self._acquirer.emulated)
+        earlier = sorted(set(folder.glob("*.tif")) - set(paths), key=lambda file: file.stat().st_mtime)
+        remove(earlier[:-_SNAPS])
+        return [self._state.relative(path) for path in paths]
 
     def _between_parts(self, errand: Callable[[], T]) -> T:
         def when_idle() -> T:

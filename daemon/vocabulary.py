@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -232,7 +232,8 @@ class TakeArguments(CameraArguments):
     lights: dict[Name, recipes.Fraction] | None = None  # instead of the channels' own; {}: darkness
     region: recipes.Rect | None = None  # where sharpness is measured; the middle when absent
     part_id: ExternalId = ""  # which part an emulated cell presents
-    save: bool = False  # one stack for each round, below `snaps/` of the state directory
+    #: Keeps them below `snaps/` of the state directory: all in one stack, or each by itself.
+    save: Literal["no", "stack", "frames"] = "no"
 
 
 class ShineArguments(Arguments):

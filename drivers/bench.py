@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from cell.frames import Frame, Stack, StoredStack
 from cell.imaging.figures import levels, sharpness
 from cell.recipes import Channel, DefectClass, Recipe, Rect
 from cell.settings import CameraSettings, Settings
+from cell.store.images import write_stack
 from drivers.cameras.base import Camera, Features, shares_exposure
 from drivers.registry import FIRST_CAMERA, Rig
 
@@ -29,6 +31,8 @@ Facts = dict[str, Any]
 
 #: Frames of one request stay in memory until they are measured and written: no more than this, but one of each channel.
 _MOST_BYTES = 256 << 20
+#: What lies before an emulated camera when nobody says so.
+_SOME_PART = "good-000001"
 #: What is told of a camera in a list, by its SFNC names.
 _TOLD = {
     "vendor": "DeviceVendorName",
@@ -45,15 +49,13 @@ _TOLD = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Frames that are asked for. `lights`, `exposure_us` and `gain_db` replace the channels' own; {} is darkness.
+    """Frames that are asked for. `lights` replace the channels' own; {} is darkness.
 
     `channels` are names of the recipe's channels, all of the camera's when empty. `budget_s` ends a long series early.
     """
 
     channels: tuple[str, ...] = ()
     count: int = 1
-    exposure_us: float | None = None
-    gain_db: float | None = None
     lights: Mapping[str, float] | None = None
     budget_s: float = 1.0
 
@@ -81,20 +83,26 @@ class Bench:
         self._settings = settings
         self._rig = rig
         self._clock = clock
+        self._presented = False
 
     def cameras(self) -> list[Facts]:
         """Return who the cameras are; what one does not tell is None."""
         return [self._identity(role, camera) for role, camera in self._rig.cameras.items()]
 
-    def info(self, role: str) -> Facts:
-        """Return who a camera is, and its features with their values. Raises `DataError` for an unknown camera."""
+    def identity(self, role: str) -> Facts:
+        """Return who a camera is. Raises `DataError` for an unknown camera."""
         camera = self.camera(role)
-        role, features = self.role(camera), camera.features
-        rows = []
-        for name in features.names():
-            value, problem = _read(features, name)
-            rows.append({"name": name, "value": value, "problem": problem})
-        return self._identity(role, camera) | {"features": rows}
+        return self._identity(self.role(camera), camera)
+
+    def feature_names(self, role: str) -> tuple[str, ...]:
+        """Return the names of a camera's features. Raises `DataError` for an unknown camera, `CameraError`."""
+        return self.camera(role).features.names()
+
+    def features(self, role: str, names: Sequence[str]) -> list[Facts]:
+        """Return features with their values, or why one can't be read now. Raises `DataError`."""
+        features = self.camera(role).features
+        read = [(name, *_read(features, name)) for name in names]
+        return [{"name": name, "value": value, "problem": problem} for name, value, problem in read]
 
     def camera(self, role: str) -> Camera:
         """Return a camera by its name in the settings, serial number or user id. Raises `DataError`."""
@@ -148,9 +156,19 @@ class Bench:
             self.camera(role).configure(recipe.model_copy(update={"channels": share}))
         self._rig.light.prepare(recipe)
 
-    def present(self, part_id: str) -> None:
-        """Put a part before an emulated camera; nothing happens at a real one. Raises `DataError`."""
-        self._rig.present(part_id)
+    def present(self, part_id: str = "") -> None:
+        """Put a part before an emulated camera, some part when none is named; nothing happens at a real one.
+
+        Raises `DataError` for an unknown part.
+        """
+        if part_id:
+            self._rig.present(part_id)
+            self._presented = True
+        elif self.emulated and not self._presented:
+            # An empty place shows nothing. A folder may name its parts otherwise; then the place stays empty.
+            with contextlib.suppress(DataError):
+                self._rig.present(_SOME_PART)
+            self._presented = True
 
     def take(self, role: str, recipe: Recipe, wanted: Wanted) -> Taken:
         """Take frames under their channels' lights; the light is off on return.
@@ -207,7 +225,7 @@ class Bench:
             else:
                 self._rig.light.off()
             for channel in group:
-                frames.append(_frame(camera, settings, _changed(channel, wanted)))
+                frames.append(_frame(camera, settings, channel))
         except HardwareError as error:
             taken.failures.append(str(error))
             taken.errors.append(error)
@@ -230,6 +248,16 @@ class Bench:
 
     def _settings_of(self, role: str) -> CameraSettings:
         return self._settings.camera if role == FIRST_CAMERA else self._settings.cameras[role]
+
+
+def adjusted(recipe: Recipe, exposure_us: float | None, gain_db: float | None) -> Recipe:
+    """Return the recipe with another exposure or gain for all its channels; the cameras must be set up for it."""
+    changes = {key: value for key, value in (("exposure_us", exposure_us), ("gain_db", gain_db)) if value is not None}
+    if not changes:
+        return recipe
+    return recipe.model_copy(
+        update={"channels": tuple(channel.model_copy(update=changes) for channel in recipe.channels)}
+    )
 
 
 def figures_of(frame: Frame, region: Rect | None = None) -> Facts:
@@ -283,6 +311,22 @@ def stack_of(frames: Sequence[Frame], recipe: Recipe, at: datetime, *, emulated:
     )
 
 
+def save_frames(
+    frames: Sequence[Frame], recipe: Recipe, folder: Path, at: datetime, *, stacked: bool, emulated: bool
+) -> list[Path]:
+    """Write frames below a folder, all in one stack or each by itself; return the files in the frames' order.
+
+    Raises `DiskFull`, `StoreError`.
+    """
+    pieces = [frames[index : index + 1] for index in range(len(frames))] if not stacked else [frames] if frames else []
+    paths = []
+    for number, piece in enumerate(pieces):
+        path = folder / f"{recipe.recipe_id}-{at:%Y%m%dT%H%M%S%f}-{number:03d}.tif"
+        write_stack(path, stack_of(piece, recipe, at, emulated=emulated))
+        paths.append(path)
+    return paths
+
+
 def _groups(recipe: Recipe, role: str, names: tuple[str, ...]) -> list[tuple[Channel, ...]]:
     """Return the channels by the exposure that they share, those of this camera that hold one of `names`."""
     own = [channel for channel in recipe.channels if channel.camera == role]
@@ -299,15 +343,6 @@ def _groups(recipe: Recipe, role: str, names: tuple[str, ...]) -> list[tuple[Cha
         else:
             groups.append((channel,))
     return [group for group in groups if not names or {channel.name for channel in group} & set(names)]
-
-
-def _changed(channel: Channel, wanted: Wanted) -> Channel:
-    changes: dict[str, float] = {}
-    if wanted.exposure_us is not None:
-        changes["exposure_us"] = wanted.exposure_us
-    if wanted.gain_db is not None:
-        changes["gain_db"] = wanted.gain_db
-    return channel.model_copy(update=changes) if changes else channel
 
 
 def _frame(camera: Camera, settings: CameraSettings, channel: Channel) -> Frame:

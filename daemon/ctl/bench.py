@@ -37,7 +37,7 @@ class Bench(Protocol):
         """Return a camera's features."""
 
     def take(self, asked: Facts, folder: Path | None = None) -> Facts:
-        """Take frames; with a folder they are written there, and `paths` says under which names."""
+        """Take frames; what `save` keeps of them is written to the folder, and `paths` says under which names."""
 
     def lights(self) -> Facts:
         """Return the light's lines."""
@@ -65,7 +65,7 @@ class ThroughDaemon:
 
     def take(self, asked: Facts, folder: Path | None = None) -> Facts:
         """See `Bench`. The daemon writes below its state directory; from there the pictures are copied."""
-        taken = self._session.daemon("inspectd.camera.take", asked | {"save": folder is not None}, _TAKE_S)
+        taken = self._session.daemon("inspectd.camera.take", asked, _TAKE_S)
         if folder is not None:
             root = self._session.settings.state_dir
             taken["paths"] = [str(_copied(root / path, folder)) for path in taken["paths"]]
@@ -98,6 +98,9 @@ def opened(session: Session) -> Iterator[Bench]:
 
 def daemon_answers(session: Session) -> bool:
     """Tell whether a daemon runs on this cell."""
+    address = session.settings.wire.commands
+    if address.startswith("ipc://") and not Path(address.removeprefix("ipc://")).exists():
+        return False  # nobody ever listened: no need to wait for an answer
     try:
         session.daemon("inspectd.ping", patience_s=_KNOCK_S)
     except PeerTimeout:

@@ -69,7 +69,7 @@ def info(context: typer.Context, name: Name = "") -> None:
     told = ("name", "vendor", "model", "serial", "user_id", "firmware", "driver", "trigger", "address")
     render.facts([(key.replace("_", " "), found[key]) for key in told])
     render.facts([("temperature", celsius(found["temperature_c"])), ("link", link(found["link_bytes_per_s"]))])
-    rows = [(row["name"], row["value"] if row["value"] is not None else row["problem"]) for row in found["features"]]
+    rows = [(row["name"], row["value"] if row["value"] is not None else "- (not now)") for row in found["features"]]
     render.table(("FEATURE", "VALUE"), [(name, _plain(value)) for name, value in rows], "no features")
 
 
@@ -89,7 +89,7 @@ def snap(
     target = pictures.target(out, f"snap-{name or 'camera'}-{utc_now():%Y%m%dT%H%M%S}.tif")
     asked = request(name, recipe, channel, exposure, gain, part)
     with bench.opened(session) as hardware, pictures.beside(target) as folder:
-        taken = hardware.take(asked, folder)
+        taken = hardware.take(asked | {"save": "stack"}, folder)
         taken["paths"] = [str(path) for path in pictures.kept([Path(path) for path in taken["paths"]], target)]
     if session.as_json:
         render.as_json(taken)

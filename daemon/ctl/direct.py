@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from cell.clock import utc_now
-from cell.errors import ConfigurationError, DataError, StoreError, StoreInUse
-from cell.frames import Frame
+from cell.errors import ConfigurationError, StoreError, StoreInUse
 from cell.recipes import Recipe, Rect
 from cell.settings import Settings
-from cell.store.images import write_stack
 from cell.store.layout import StateLock
 from drivers import bench, registry
 from drivers.bench import Facts, Wanted
@@ -27,8 +26,6 @@ from drivers.lights.base import Light
 _BUDGET_S = 0.5
 #: Light that nobody tends may take so much longer than its setting to go off.
 _LATE_S = 3.0
-#: What lies before an emulated camera when nobody says so.
-_FIRST_PART = "good-000001"
 
 
 @contextlib.contextmanager
@@ -69,7 +66,7 @@ class DirectBench:
         self._settings = settings
         self._hardware = hardware
         self._recipe: Recipe | None = None
-        self._part_id = ""
+        self._set_up_for: tuple[Any, ...] = ()
 
     def cameras(self) -> list[Facts]:
         """See `Bench`."""
@@ -77,18 +74,17 @@ class DirectBench:
 
     def info(self, camera: str) -> Facts:
         """See `Bench`."""
-        return self._hardware.info(camera)
+        names = self._hardware.feature_names(camera)
+        return self._hardware.identity(camera) | {"features": self._hardware.features(camera, names)}
 
     def take(self, asked: Facts, folder: Path | None = None) -> Facts:
         """See `Bench`."""
         role = self._hardware.role(self._hardware.camera(asked.get("camera", "")))
-        recipe = self._set_up(role, asked.get("recipe_id"))
-        self._present(asked.get("part_id", ""))
+        recipe = self._set_up(role, asked)
+        self._hardware.present(asked.get("part_id", ""))
         wanted = Wanted(
             channels=tuple(asked.get("channels", ())),
             count=int(asked.get("count", 1)),
-            exposure_us=asked.get("exposure_us"),
-            gain_db=asked.get("gain_db"),
             lights=asked.get("lights"),
             budget_s=_BUDGET_S,
         )
@@ -96,7 +92,10 @@ class DirectBench:
         if not taken.frames and taken.errors:
             raise taken.errors[-1]
         region = Rect.model_validate(asked["region"]) if asked.get("region") else None
-        paths = [] if folder is None else self._written(taken.frames, recipe, wanted.count, folder)
+        paths = []
+        if folder is not None:
+            stacked, emulated = asked.get("save") == "stack", self._hardware.emulated
+            paths = bench.save_frames(taken.frames, recipe, folder, utc_now(), stacked=stacked, emulated=emulated)
         return {
             "recipe_id": recipe.recipe_id,
             "frames": [bench.figures_of(frame, region) for frame in taken.frames],
@@ -114,33 +113,14 @@ class DirectBench:
         """See `Bench`."""
         return self._hardware.shine(lights)
 
-    def _set_up(self, role: str, named: str | None) -> Recipe:
-        if self._recipe is not None and (named in {None, self._recipe.recipe_id}):
-            return self._recipe
-        recipe = _recipe_of(self._settings, role, named) or self._hardware.own_recipe(role)
-        self._hardware.set_up(recipe)
-        self._recipe = recipe
-        return recipe
-
-    def _present(self, part_id: str) -> None:
-        if part_id:
-            self._hardware.present(part_id)
-        elif not self._part_id:
-            # An empty place shows nothing; a real cell takes no notice, and a folder may name its parts otherwise.
-            with contextlib.suppress(DataError):
-                self._hardware.present(_FIRST_PART)
-        self._part_id = part_id or self._part_id or _FIRST_PART
-
-    def _written(self, frames: list[Frame], recipe: Recipe, count: int, folder: Path) -> list[Path]:
-        at = utc_now()
-        emulated = self._hardware.emulated
-        series = [[frame] for frame in frames] if count > 1 else [frames] if frames else []
-        paths = []
-        for number, each in enumerate(series):
-            path = folder / f"{recipe.recipe_id}-{at:%Y%m%dT%H%M%S%f}-{number:03d}.tif"
-            write_stack(path, bench.stack_of(each, recipe, at, emulated=emulated))
-            paths.append(path)
-        return paths
+    def _set_up(self, role: str, asked: Facts) -> Recipe:
+        key = (role, asked.get("recipe_id"), asked.get("exposure_us"), asked.get("gain_db"))
+        if self._recipe is None or self._set_up_for != key:
+            recipe = _recipe_of(self._settings, role, key[1]) or self._hardware.own_recipe(role)
+            self._recipe = bench.adjusted(recipe, key[2], key[3])
+            self._hardware.set_up(self._recipe)
+            self._set_up_for = key
+        return self._recipe
 
 
 def light_conformance(settings: Settings) -> Report:

@@ -64,7 +64,7 @@ def show(context: typer.Context, job_id: JobId) -> None:
             ("progress", _progress(job)),
             ("error", job.error),
             ("parameters", _pairs(job.parameters)),
-            ("result", _pairs(job.result)),
+            *_result(job),
             ("asked", render.when(job.created_at)),
             ("changed", render.when(job.updated_at)),
         ]
@@ -149,7 +149,7 @@ def _finish(session: Session, job: Job) -> None:
         way = f"inspectctl jobs show {job.job_id} tells more, jobs resume lets it go on"
         raise JobError(f"the job {job.job_id} is {job.state}: {job.error or 'its process ended'}; {way}")
     if not session.as_json:
-        render.facts([("job", job.job_id), ("state", job.state), *((key, _text(v)) for key, v in job.result.items())])
+        render.facts([("job", job.job_id), ("state", job.state), *_result(job)])
 
 
 def _moved(context: typer.Context, command: str, job_id: str) -> None:
@@ -181,5 +181,18 @@ def _pairs(values: dict[str, Any]) -> str:
     return ", ".join(f"{key} {_text(value)}" for key, value in values.items() if value not in (None, [], ""))
 
 
+def _result(job: Job) -> list[tuple[str, str]]:
+    """Return the facts of a result, sentences on lines of their own."""
+    facts: list[tuple[str, str]] = []
+    for key, value in job.result.items():
+        if isinstance(value, list):
+            facts += [(key if not index else "", _text(item)) for index, item in enumerate(value)]
+        else:
+            facts.append((key, _text(value)))
+    return facts
+
+
 def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(one)}" for key, one in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -89,6 +89,7 @@ def stream(  # noqa: PLR0913, PLR0917 (as above)
     """
     session = session_of(context)
     asked = camera.request(name, recipe, channel, exposure, gain, part)
+    asked |= {"save": "frames"} if save else {}
     tally = Tally()
     began = monotonic()
     try:

@@ -58,7 +58,9 @@ def _memory(machine: Machine, matters: bool) -> Check:
     if value is None:
         return Check("USB memory", Level.UNKNOWN, "the kernel has no USB", "")
     enough = value == 0 or value >= _USBFS_MB  # 0: no limit
-    mend = f"echo {_USBFS_MB} | sudo tee /{_PARAMETER}, and usbcore.usbfs_memory_mb={_USBFS_MB} on the kernel's line"
+    mend = (
+        f"echo {_USBFS_MB} | sudo tee /{_PARAMETER}, and usbcore.usbfs_memory_mb={_USBFS_MB} on the kernel command line"
+    )
     level = Level.OK if enough else Level.WRONG if matters else Level.ADVICE
     return Check("USB memory", level, f"usbfs_memory_mb = {value}", f"{_USBFS_MB} or more", "" if enough else mend)
 
