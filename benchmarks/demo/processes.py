@@ -92,10 +92,13 @@ class Processes:
             child.wait()
 
     def wait(self) -> None:
-        """Wait until one of the children ends or a person interrupts."""
-        while all(child.poll() is None for child in self.children.values()):
-            if self._stop.wait(0.5):
-                return
+        """Wait until one of the children ends, which none should: raises `InspectdError` with the last line it said."""
+        while not self._stop.wait(0.5):
+            for module, child in self.children.items():
+                if child.poll() is not None:
+                    log = self.logs / f"{module}.log"
+                    how = f"ended with status {child.returncode}"
+                    raise InspectdError(f"{module} {how}: {last_line(log)}; the whole log is {log}")
 
     def _watch_memory(self) -> None:
         me = psutil.Process()

@@ -222,7 +222,7 @@ async function settle(path, body) {
 const confirm = () => settle("/api/seeds/confirm", {
   defect_class: state.cls, ...(state.drawn ? { mask: exported(), box: current().crops.edit } : {}),
 });
-const refuse = () => settle("/api/seeds/refuse", { reason: $("why").value.trim() || $("why").placeholder });
+const refuse = () => settle("/api/seeds/refuse", { reason: $("why").value.trim() || "not a defect" });
 
 function tool(erase) {
   state.erase = erase;
