@@ -15,10 +15,10 @@ look wrong. So every pair must agree in time as well:
 ::
 
     in step --a pair disagrees in time--> adrift --pairs agree on another offset--> in step
-               (that part: FAULT)                 (parts meanwhile: FAULT)
+                                          (parts whose pair is not proven meanwhile: FAULT)
 
-One agreeing pair is enough with the PLC's clock, three in a row without. Nothing here knows threads or clocks: instants
-are handed in. Announcements and sightings wait here for each other; both are bounded.
+One agreeing pair is enough with the PLC's clock; without it three in a row, of which the third is judged. Nothing here
+knows threads or clocks: instants are handed in. Announcements and sightings wait here for each other, both bounded.
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ class Pairing(Generic[P]):
         self._gone: OrderedDict[int, str] = OrderedDict()  # what became of edges that are not waiting
         self._anchor: tuple[float, float] | None = None  # (PLC's clock, camera's clock) of the last pair in step
         self._adrift = False
+        self._why_adrift = ""
         self._candidates: list[int] = []
         self._last_edge_s: float | None = None
         self._least_spacing_s = float("inf")
@@ -137,6 +138,8 @@ class Pairing(Generic[P]):
 
     def waits_for(self, count: int) -> str:
         """Return why a part that was announced with this count has no frames yet; one sentence. From any thread."""
+        if self._adrift:
+            return f"{self._why_adrift}; the part's own frames were not found by time"
         if self._camera < self._unwrapped(count) + self._offset:
             seen = (self._camera - self._offset) % self._rules.modulus
             return (
@@ -233,11 +236,11 @@ class Pairing(Generic[P]):
     def _pair(self, count: int, announcement: Announcement[P], sighting: Sighting) -> list[Finding[P]]:
         self._parts.pop(count, None)
         self._edges.pop(sighting.count, None)
-        self._remember_part(count, announcement)
         disagreement = self._disagreement(announcement, sighting)
         if disagreement is not None:
-            refused = Refused(announcement.part, disagreement)
-            return [refused, *self._fall_out(disagreement), *self._keep(sighting), *self._learn()]
+            self._parts[count] = announcement  # which may find its own frames by time
+            return [*self._fall_out(disagreement), *self._keep(sighting), *self._learn()]
+        self._remember_part(count, announcement)
         self._remember_edge(sighting.count, "its frames were taken")
         self._set_anchor(announcement, sighting)
         return [Paired(announcement.part, sighting)]
@@ -266,7 +269,7 @@ class Pairing(Generic[P]):
         return off_s if abs(off_s) > self._rules.window_s else None
 
     def _fall_out(self, message: str) -> list[Finding[P]]:
-        self._adrift = True
+        self._adrift, self._why_adrift = True, message
         self._candidates = []
         return [Step(adrift=True, message=message)]
 
@@ -286,21 +289,28 @@ class Pairing(Generic[P]):
             del self._edges[near[0].count]
             self._remember_part(count, announcement)
             self._remember_edge(near[0].count, "the counters were out of step")
-            reason = "lost-trigger or surplus-trigger before: PLC and camera are being brought into step again"
+            reason = f"{self._why_adrift}; they are being brought into step again"
             found.append(Refused(announcement.part, reason))
         return found
 
     def _fall_in(self, offset: int, count: int, announcement: Announcement[P]) -> list[Finding[P]]:
         slip = offset - self._offset
         self._offset, self._adrift, self._candidates = offset, False, []
-        how = f"{-slip} edges fewer" if slip < 0 else f"{slip} edges more"
-        found: list[Finding[P]] = [Step(adrift=False, message=f"the camera counted {how} than the PLC since the start")]
+        how = f"{-slip} edges fewer than" if slip < 0 else f"{slip} edges more than" if slip else "the same edges as"
+        found: list[Finding[P]] = [Step(adrift=False, message=f"the camera has counted {how} the PLC")]
         sighting = self._edges[count + offset]
         found += self._pair(count, announcement, sighting)
         for other, waiting in list(self._parts.items()):
             edge = self._edges.get(other + offset)
-            if edge is not None and not self._adrift:
+            if self._adrift:
+                break
+            if edge is not None:
                 found += self._pair(other, waiting, edge)
+            elif other + offset <= self._camera:
+                del self._parts[other]
+                self._remember_part(other, waiting)
+                reason = f"lost-trigger: the camera did not see the edge that the PLC counted as {waiting.count}"
+                found.append(Refused(waiting.part, reason))
         return found
 
     def _agrees(self, announcement: Announcement[P], sighting: Sighting) -> bool:

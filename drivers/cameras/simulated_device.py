@@ -162,6 +162,7 @@ class SimulatedDevice:
     def fire(self, part_id: str | None = None) -> None:
         """Let the sensor see a part, and `part_id` lie in front of the camera from now on. May be called from any
         thread; without effect on a camera that does not listen to its line. Raises `DataError` for an unknown part."""
+        now = self._clock.now()  # a renderer's time is not the line's
         with self._changed:
             if part_id is not None:
                 self._stage.present(part_id)
@@ -170,9 +171,9 @@ class SimulatedDevice:
             fault = self.faults.popleft() if self.faults and self.faults[0] in OF_THE_LINE else None
             if fault is Fault.LOST_TRIGGER:
                 return
-            self._edge(self._clock.now(), busy=fault is Fault.OVERTRIGGERED)
+            self._edge(now, busy=fault is Fault.OVERTRIGGERED)
             if fault is Fault.SURPLUS_TRIGGER:
-                self._edge(max(self._clock.now(), self._busy_until), busy=False)
+                self._edge(max(now, self._busy_until), busy=False)
             self._changed.notify_all()
 
     def retrieve(self, timeout_s: float) -> Buffer | None:

@@ -1,0 +1,231 @@
+"""A PLC and a moving line for tests: a real daemon process, a sensor that fires, parts that are announced."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import packages
+from cell.errors import NotFound, PeerTimeout
+from cell.events import ErrorRaised, Event
+from cell.frames import StoredStack
+from cell.recipes import ArchiveRule, Recipe
+from cell.store.images import read_stack
+from cell.store.layout import StateDir
+from cell.store.learning import LearningStore
+from cell.wire.client import Client, parse_events
+from drivers.cameras import simulated_mark
+from drivers.sim.cell import EmulatedCell
+from drivers.sim.plate import PlateProduct, recipe_for_plate
+from tests.daemon.cells import eventually, settings_in
+
+CHANNELS = 2
+#: Time between two parts, seconds: ample for a busy machine.
+SPACING_S = 0.25
+
+
+def recipe(**changes: Any) -> Recipe:
+    """A plate under two lights, all of whose parts are archived."""
+    values = {"archive": ArchiveRule(ok_share=1.0, ring=0), "deadline_ms": 900.0} | changes
+    return recipe_for_plate(CHANNELS).model_copy(update=values)
+
+
+def _accepting_model(state: StateDir, wanted: Recipe, scratch: Path) -> str:
+    cell = EmulatedCell(PlateProduct(CHANNELS))
+    cell.present("good-000001")
+    pictures = []
+    for channel in wanted.channels:
+        cell.illuminate(channel.lights)
+        pictures.append(cell.picture(wanted.height, wanted.width, channel.exposure_us, 0.0))
+    pixels: Any = np.stack(pictures)
+    golden = StoredStack(
+        pixels=pixels,
+        channels=wanted.channel_names,
+        bit_depth=8,
+        exposure_us=tuple(channel.exposure_us for channel in wanted.channels),
+        gain_db=(0.0,) * CHANNELS,
+        metadata={"part_id": "golden", "emulated": True},
+    )
+    # Says OK to everything, so that a part that gets another's frames would be seen in its frames alone.
+    onnx_bytes = packages.contrast_onnx(CHANNELS, len(wanted.class_names), 0.0, 5.0)
+    with LearningStore(state) as learning:
+        return packages.pack(state, learning, wanted, onnx_bytes, [golden], model_id="accept", scratch=scratch).model_id
+
+
+class Plc:
+    """Announces parts without waiting for the verdicts, and lets the sensor see them."""
+
+    def __init__(self, folder: Path, popen: subprocess.Popen[str]) -> None:
+        self.popen = popen
+        self._folder = folder
+        self._pool = ThreadPoolExecutor(24, "plc")
+        self._local = threading.local()
+        self._clients: list[Client] = []
+        self._sensor = (folder / "sensor").open("w", buffering=1)
+        self.count = 0
+        self._edge_ms: dict[int, float] = {}
+
+    @property
+    def client(self) -> Client:
+        """A client of this thread."""
+        if not hasattr(self._local, "client"):
+            self._local.client = Client(settings_in(self._folder).wire.commands, timeout_s=15)
+            self._clients.append(self._local.client)
+        client: Client = self._local.client
+        return client
+
+    def call(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send a command and return its result."""
+        return self.client.call(command, arguments)
+
+    def start(self, **parameters: Any) -> None:
+        """Begin a run; the first edge after it has count 1."""
+        self.call("StartContinuous", Parameters=parameters)
+        self.count = 0
+
+    def control(self, **message: Any) -> None:
+        """Tell the simulated camera something through its sensor's pipe."""
+        self._sensor.write(json.dumps(message) + "\n")
+
+    def edge(self, part_id: str, *, counted: bool = True, seen: bool = True) -> int:
+        """Let a part pass the sensor; return the PLC's count. `counted` by the PLC, `seen` by the camera."""
+        if seen:
+            self.control(fire=part_id)
+        if counted:
+            self.count += 1
+            self._edge_ms[self.count] = time.monotonic() * 1e3
+        return self.count
+
+    def announce(self, part_id: str, count: int, *, timed: bool = False, **more: Any) -> Future[dict[str, Any]]:
+        """Announce a part; the future gives its ResultContent."""
+        if timed:
+            more["edge_time_ms"] = self._edge_ms[count] % 2**32
+        arguments = {"part_id": part_id, "trigger_count": count} | more
+
+        def work() -> dict[str, Any]:
+            content: dict[str, Any] = self.client.call("inspectd.announce_part", arguments)["Result"]["ResultContent"]
+            return content
+
+        return self._pool.submit(work)
+
+    def status(self) -> dict[str, Any]:
+        """The daemon's status."""
+        return self.call("inspectd.status")
+
+    def messages(self, condition: str) -> list[str]:
+        """The sentences of all events of a condition so far."""
+        events: list[Event] = []
+        while True:
+            since = events[-1].sequence if events else 0
+            page = parse_events(self.client.call("inspectd.events", {"since": since}))
+            if not page:
+                break
+            events += page
+        return [event.message for event in events if isinstance(event, ErrorRaised) and event.condition == condition]
+
+    def marks(self, job_id: str) -> list[simulated_mark.Mark | None]:
+        """What the corner of each archived frame of a result says."""
+        found: list[Any] = []
+
+        def there() -> bool:
+            try:
+                found[:] = self.call("GetResultComponentsById", ResultId=job_id)["Components"]
+            except NotFound:
+                return False
+            return True
+
+        assert eventually(there), f"the frames of {job_id} are not archived"
+        stack = read_stack(self._folder / "state" / found[0]["Path"], found[0]["Hash"])
+        return [simulated_mark.read(pixels) for pixels in stack.pixels]
+
+    def shows(self, verdict: dict[str, Any], part_id: str) -> bool:
+        """Tell whether a result's frames are those of a part, one under each light, of one trigger."""
+        marks = self.marks(verdict["job_id"])
+        if None in marks:
+            return False
+        numbers = [mark.exposure for mark in marks if mark is not None]
+        return [(mark.part, mark.channel) for mark in marks if mark is not None] == [
+            (simulated_mark.part_number(part_id), channel) for channel in range(CHANNELS)
+        ] and all(later == earlier + 1 for earlier, later in itertools.pairwise(numbers))
+
+    def results(self) -> list[tuple[str, str]]:
+        """(part id, outcome) of all results, oldest first."""
+        listed = self.call("GetResultListFiltered", MaxResults=1000)["Results"]
+        return [(entry["PartId"], entry["ResultContent"]["outcome"]) for entry in reversed(listed)]
+
+    def close(self) -> None:
+        """End the threads and clients."""
+        self._pool.shutdown()
+        for client in self._clients:
+            client.close()
+        self._sensor.close()
+
+
+def pause(seconds: float = SPACING_S) -> None:
+    """Let the line move on."""
+    threading.Event().wait(seconds)
+
+
+def _said(popen: subprocess.Popen[str]) -> str:
+    popen.kill()
+    assert popen.stderr is not None
+    return f": {popen.stderr.read()}"
+
+
+@contextmanager
+def moving_line(folder: Path, *, isolated: bool = False, **changes: Any) -> Iterator[Plc]:
+    """Run a daemon's process with a simulated camera on its trigger line until the block ends; it is Ready."""
+    config = folder / "inspectd.toml"
+    if not config.exists():
+        settings = settings_in(folder)
+        settings.recipes_dir.mkdir(parents=True, exist_ok=True)
+        wanted = recipe(**changes)
+        (settings.recipes_dir / "plate.json").write_text(wanted.model_dump_json())
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        _accepting_model(StateDir.create(settings.state_dir), wanted, scratch)
+        config.write_text(
+            f'state_dir = "{settings.state_dir}"\nrecipes_dir = "{settings.recipes_dir}"\nminimum_free_mb = 0\n'
+            f'[wire]\ncommands = "{settings.wire.commands}"\nevents = "{settings.wire.events}"\n'
+            f'[camera]\ndriver = "simulated"\ntrigger = "line"\nisolated = {str(isolated).lower()}\n'
+            f'[emulated]\nproduct = "plate-{CHANNELS}"\nmark_frames = true\nsensor = "{folder / "sensor"}"\n'
+        )
+    first = not (folder / "sensor").exists()
+    popen = subprocess.Popen(
+        [sys.executable, "-m", "daemon.main", "--config", str(config)], stderr=subprocess.PIPE, text=True
+    )
+    plc: Plc | None = None
+    try:
+        assert eventually((folder / "sensor").exists, 20), "the daemon does not come up" + _said(popen)
+        plc = Plc(folder, popen)
+
+        def answers() -> bool:
+            try:
+                return bool(plc.client.call("inspectd.ping", timeout_s=0.5))
+            except PeerTimeout:
+                return False
+
+        assert eventually(answers, 20), "the daemon does not answer"
+        if first:
+            plc.call("SelectModeAutomatic")
+            plc.call("PrepareRecipe", RecipeId="plate")
+            plc.call("inspectd.deploy", model="accept", promote=True)
+        yield plc
+    finally:
+        popen.kill()
+        popen.wait(10)
+        if plc is not None:
+            plc.close()
+        assert popen.stderr is not None
+        popen.stderr.close()
