@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from cell.clock import Monotonic, WallClock, monotonic, utc_now
-from cell.errors import DataError, HardwareError
+from cell.errors import DataError, HardwareError, LightError
 from cell.frames import Acquired, AcquisitionFault, FailedAcquisition, Frame, FrameSet
 from cell.recipes import Channel, Recipe
 from daemon.evidence import Doubt, Evidence
@@ -148,7 +148,8 @@ class Acquirer:
     def arm(self, recipe: Recipe) -> None:
         """Set the one camera of a recipe up for its trigger line: buffers empty, edges counted from 1.
 
-        Raises `DataError` for a recipe of several cameras, and what :meth:`configure` raises.
+        Raises `DataError` for a recipe of several cameras, what :meth:`configure` raises, and `LightError` for
+        channels of different light where the hardware does not step through them.
         """
         if len(shares_of(recipe)) > 1:
             raise DataError(
@@ -156,16 +157,21 @@ class Acquirer:
                 "together; use one camera a cell on a trigger line, or software triggers"
             )
         self.configure(recipe)
-        schemes = {(tuple(sorted(channel.lights.items())), channel.strobe_us) for channel in recipe.channels}
-        if len(schemes) == 1:  # else the camera's sequencer switches from frame to frame
-            self._rig.light.apply(recipe.channels[0].lights, recipe.channels[0].strobe_us)
+        self._rig.light.arm(recipe)
 
     def await_frame(self, channel: Channel, timeout_s: float) -> Frame | None:
         """Return the next frame of a camera on its trigger line, or None when none came. Raises `HardwareError`.
 
-        An error that says the camera is gone has it brought back.
+        An error that says the camera is gone has it brought back. The light is tended first: a lamp or a controller
+        that failed since says so here, before its dark frames do.
         """
         camera = self._cameras[channel.camera]
+        if self._recipe is not None:
+            try:
+                self._rig.light.arm(self._recipe)
+            except LightError:
+                self.light_faults += 1
+                raise
         try:
             return camera.camera.await_frame(channel, timeout_s)
         except HardwareError as error:

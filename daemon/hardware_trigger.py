@@ -12,10 +12,11 @@ milliseconds, so that announcements and errands are never kept waiting by a line
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cell.errors import HardwareError
+from cell.errors import HardwareError, LightError
 from cell.frames import AcquisitionFault
 from cell.recipes import Recipe
 from daemon.acquire import Acquirer
@@ -23,6 +24,8 @@ from daemon.line_sets import LineSets, Sighting
 from daemon.pairing import Announcement, Finding, Pairing, Refused, Rules, Step
 from daemon.parts import Part
 from drivers.cameras.base import fault_of
+
+_LOG = logging.getLogger(__name__)
 
 #: Longest wait for a frame in one turn, seconds.
 TURN_S = 0.005
@@ -139,6 +142,10 @@ class TriggerRun:
             return []
         self._ended = self._closed = True
         findings = self._pairing.end(reason)
+        try:
+            self._acquirer.dark()
+        except LightError as error:
+            _LOG.error("the light could not be switched off at the end of the run: %s", error)
         self._on_end()
         return findings
 

@@ -72,6 +72,8 @@ class _Suite:
         yield "switches off", self._off
         yield "prepares a recipe and stays dark", self._prepare
         yield "names the channel of a recipe it can't light", self._prepare_unknown
+        yield "lights a camera that is triggered from outside", self._arm
+        yield "tells when it can't follow such a camera", self._arm_several
         yield "switches fast enough", self._speed
         yield "is dark after close and does nothing more", self._close
         yield "leaves no thread behind", self._threads
@@ -228,6 +230,33 @@ class _Suite:
                     return f"the refusal names neither channel nor line: {error}"
                 return self._shows(light, {})
             return f"it prepared a recipe with the line {_NOBODY}"
+
+    def _arm(self) -> str:
+        with self._light() as light:
+            wanted = {light.lines[-1]: 1.0}
+            recipe = _recipe((light.lines[-1],) * 3)
+            light.prepare(recipe)
+            for _ in range(2):
+                light.arm(recipe)
+                if problem := self._shows(light, wanted):
+                    return problem
+            light.off()
+            return self._shows(light, {})
+
+    def _arm_several(self) -> str | Skip:
+        with self._light() as light:
+            if len(light.lines) == 1:
+                return Skip("one line makes one scheme")
+            recipe = _recipe(light.lines[:2])
+            light.prepare(recipe)
+            try:
+                light.arm(recipe)
+            except LightError as error:
+                if "channel c1" not in str(error):
+                    return f"the refusal does not name the channel: {error}"
+                return self._shows(light, {})
+            light.off()
+            return self._shows(light, {})
 
     def _speed(self) -> str:
         with self._light() as light:

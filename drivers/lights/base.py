@@ -4,7 +4,8 @@
 
     opened, dark --apply(scheme)--> lit --off()--> dark
          |   \\--prepare(recipe)--> dark, its schemes checked
-         |    \\--an error is raised--> dark, as far as the controller answers
+         |    \\--arm(recipe)--> lit, or lit with each of the camera's own triggers
+         |     \\--an error is raised--> dark, as far as the controller answers
          close() --> dark, for good
 
 All lines are off after construction (whatever a crashed process left behind), after :meth:`Light.prepare`,
@@ -54,6 +55,14 @@ class Light(Protocol):
         Raises `LightError` like :meth:`prepare`.
         """
 
+    def arm(self, recipe: Recipe) -> None:
+        """Light the frames that the camera takes on its own trigger, until :meth:`off`.
+
+        All channels must have one scheme, unless the hardware steps from scheme to scheme with the frames: a host is
+        too slow for that. To be called again and again while the camera waits, which costs little: it tends
+        continuous light and tells of what went wrong since. Raises `LightError` like :meth:`prepare`.
+        """
+
     def off(self) -> None:
         """Switch every line off. Raises `LightError` when the controller does not confirm."""
 
@@ -97,6 +106,18 @@ def check_exposure(channel: Channel, delay_us: float) -> None:
             f"a strobe of {channel.strobe_us:g} us that begins {delay_us:g} us after the exposure ends later than the "
             f"exposure of {channel.exposure_us:g} us; lengthen exposure_us or shorten strobe_us"
         )
+
+
+def only_scheme(recipe: Recipe) -> tuple[Mapping[str, float], float | None]:
+    """Return the one scheme of all channels of a recipe. Raises `LightError` naming the first that differs."""
+    first = recipe.channels[0]
+    for channel in recipe.channels[1:]:
+        if (channel.lights, channel.strobe_us) != (first.lights, first.strobe_us):
+            raise LightError(
+                f"channel {channel.name} has other light than channel {first.name}, and this light can't change it "
+                "between the frames of a hardware trigger; give them one scheme, or let software trigger the camera"
+            )
+    return first.lights, first.strobe_us
 
 
 def named(channel: Channel, error: LightError) -> LightError:

@@ -17,7 +17,7 @@ from cell.errors import CameraError, HardwareError, LightError
 from cell.recipes import Recipe
 from cell.settings import LightOutput, LightSettings
 from drivers.cameras.base import Camera
-from drivers.lights.base import check_exposure, check_lights, check_strobe, named
+from drivers.lights.base import check_exposure, check_lights, check_strobe, named, only_scheme
 
 _TIMER = "Timer1"
 _NEEDED = ("LineSelector", "LineSource", "UserOutputSelector", "UserOutputValue")
@@ -95,6 +95,10 @@ class CameraLineLight:
             if isinstance(error, LightError):
                 raise
             raise LightError(f"the lines of camera {self._camera.name} can't be switched: {error}") from error
+
+    def arm(self, recipe: Recipe) -> None:
+        """See the contract."""
+        self.apply(*only_scheme(recipe))
 
     def off(self) -> None:
         """See the contract. Everything is written that differs: the camera may be another since, or have lost power."""

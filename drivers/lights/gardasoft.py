@@ -17,7 +17,7 @@ from cell.errors import LightError
 from cell.recipes import Recipe
 from cell.settings import LightOutput, LightSettings
 from drivers.cameras.base import Camera
-from drivers.lights.base import check_exposure, check_lights, check_strobe, named
+from drivers.lights.base import check_exposure, check_lights, check_strobe, named, only_scheme
 from drivers.lights.camera_lines import carry_exposure
 from drivers.lights.gardasoft_controller import Controller
 from drivers.lights.gardasoft_protocol import Mode, Setting
@@ -104,6 +104,10 @@ class GardasoftLight:
             changed = [controller.set(wanted) for controller in self._controllers]
         if any(changed) and self._settings.mode == "continuous" and self._settings.settle_ms:
             self._stop.wait(self._settings.settle_ms / 1e3)
+
+    def arm(self, recipe: Recipe) -> None:
+        """See the contract."""
+        self.apply(*only_scheme(recipe))
 
     def off(self) -> None:
         """See the contract."""

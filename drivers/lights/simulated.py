@@ -60,6 +60,14 @@ class SimulatedLight:
         share = 1.0 if strobe_us is None else self._shares.get(_scheme(lights, strobe_us), 1.0)
         self._shine({line: level for line, level in lights.items() if level > 0}, share)
 
+    def arm(self, recipe: Recipe) -> None:
+        """See the contract. With several schemes it stays dark: the simulated camera lights each frame of its own."""
+        first = recipe.channels[0]
+        if all((channel.lights, channel.strobe_us) == (first.lights, first.strobe_us) for channel in recipe.channels):
+            self.apply(first.lights, first.strobe_us)
+        else:
+            self._require(first.lights, first.strobe_us)
+
     def off(self) -> None:
         """See the contract."""
         self._shine({})

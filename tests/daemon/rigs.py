@@ -152,6 +152,11 @@ class StringLight:
             raise self.trouble.pop(0)
         self._camera.lit = dict(lights)
 
+    def arm(self, recipe: Recipe) -> None:
+        if self.trouble:
+            raise self.trouble.pop(0)
+        self._camera.lit = dict(recipe.channels[0].lights)
+
     def off(self) -> None:
         self._camera.lit = {}
 

@@ -141,6 +141,22 @@ class Curt(SimulatedLight):
             self._require(channel.lights, None)
 
 
+class Unarmed(SimulatedLight):
+    """Leaves a camera in the dark that triggers itself."""
+
+    def arm(self, recipe: Recipe) -> None:
+        self._require(recipe.channels[0].lights, None)
+
+
+class Silent(SimulatedLight):
+    """Refuses to follow a camera without saying why, and leaves the first scheme on."""
+
+    def arm(self, recipe: Recipe) -> None:
+        super().apply(recipe.channels[0].lights)
+        if len({tuple(channel.lights) for channel in recipe.channels}) > 1:
+            raise LightError("this can't be; try something else")
+
+
 class Slow(SimulatedLight):
     def apply(self, lights: Mapping[str, float], strobe_us: float | None = None) -> None:
         threading.Event().wait(0.03)
@@ -209,6 +225,8 @@ WRONG: dict[str, Callable[[], Report]] = {
     "switches off": lambda: wrong(AlwaysOn),
     "prepares a recipe and stays dark": lambda: wrong(Demonstrating),
     "names the channel of a recipe it can't light": lambda: wrong(Curt),
+    "lights a camera that is triggered from outside": lambda: wrong(Unarmed),
+    "tells when it can't follow such a camera": lambda: wrong(Silent),
     "switches fast enough": lambda: wrong(Slow),
     "is dark after close and does nothing more": lambda: wrong(Undead),
     "leaves no thread behind": lambda: wrong(Threaded),
