@@ -36,11 +36,14 @@ _RECOVER_S = 15.0
 _CONFIGURE_S = 8.0
 _FEATURE_S = 3.0
 _CLOSE_S = 3.0
+_REPLACE_S = 1.0
 _PRESENT_S = 60.0  # an emulated part may have to be rendered
 #: Beyond the frame's own time-out: writing exposure and gain, copying the pixels.
 _SLACK_S = 1.0
 #: A library that failed so often in a row gets a new process: its own state may be what is wrong.
 _FAILURES_FOR_NEW_PROCESS = 8
+#: After so many recoveries a process is replaced: pylon leaves 30 to 70 KB behind at each (docs/notes/isolation.md).
+_RECOVERIES_FOR_NEW_PROCESS = 25
 
 
 class IsolatedCamera:
@@ -64,7 +67,8 @@ class IsolatedCamera:
         self._shared = False  # the process has the ring
         self._scene: dict[str, Any] = {}  # what lies before an emulated camera, and which lines shine
         self._shown: dict[str, Any] = {}  # what the process knows of that
-        self._failures = 0
+        self._failures = 0  # of attempts to recover, in a row
+        self._recoveries = 0  # in this process
         self._last_id = 0
         self._earlier = 0  # frames that earlier processes counted: the count goes on
         self.name, self.emulated = role, False
@@ -116,11 +120,11 @@ class IsolatedCamera:
             raise CameraError(f"camera {self._role} is closed; open the cell again")
         process = self._process
         try:
-            if not process.alive or (self._failures >= _FAILURES_FOR_NEW_PROCESS and not self._lives_in_process):
-                process.close(min(patience_s, _CLOSE_S))
+            if not process.alive or (not process.busy and self._worn_out):
+                process.close(_REPLACE_S)
                 process = self._process = self._start()
                 self.restarts += 1
-                self._failures = 0
+                self._failures = self._recoveries = 0
             elif not process.busy:
                 process.begin("recover", _RECOVER_S)
             self._take_identity(process.finish(patience_s))
@@ -135,6 +139,7 @@ class IsolatedCamera:
             self._failures += 1
             raise CameraError(str(error)) from error
         self._failures = 0
+        self._recoveries += 1
 
     def close(self) -> None:
         """See the contract."""
@@ -255,9 +260,10 @@ class IsolatedCamera:
         return frame
 
     @property
-    def _lives_in_process(self) -> bool:
-        """True when the device itself would be a new one in another process."""
-        return self._settings.driver == "simulated"
+    def _worn_out(self) -> bool:
+        """True when the vendor's library deserves a new process. The simulated device would be a new one too."""
+        used_up = self._failures >= _FAILURES_FOR_NEW_PROCESS or self._recoveries >= _RECOVERIES_FOR_NEW_PROCESS
+        return used_up and self._settings.driver != "simulated"
 
     def _require_open(self) -> None:
         if self._closed:

@@ -47,8 +47,9 @@ def gone(pid: int) -> bool:
 
 
 def shared_files() -> set[str]:
-    """Return our names in /dev/shm; GenICam's semaphores are the vendor's."""
-    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith("sem.")}
+    """Return the names in /dev/shm but for pylon's semaphores and what other emulators are fed just now."""
+    vendors = ("sem.", "emu", "inspectd-feed-")
+    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith(vendors)}
 
 
 def descriptors() -> int:
