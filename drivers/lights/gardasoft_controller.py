@@ -18,6 +18,8 @@ from drivers.lights.link import TextLink
 DARK = Setting(Mode.CONTINUOUS, 0.0)
 #: A strobe lamp has no continuous mode; switched to 0 % it stays dark whatever its trigger does.
 _STROBE_DARK = Setting(Mode.SWITCHED, 0.0)
+#: Outputs set in one command line; the manuals name no longest line, and the usual change is two outputs.
+_TOGETHER = 4
 _RATING_TOLERANCE_A = 0.001
 
 
@@ -176,16 +178,20 @@ class Controller:
                 )
 
     def _send(self, changes: Mapping[str, Setting]) -> None:
-        """Send settings and read them back in one exchange."""
+        """Send settings and read them back, a few outputs in one exchange."""
         for line in changes:
             self._known.pop(line, None)
+        items = list(changes.items())
+        for start in range(0, len(items), _TOGETHER):
+            self._send_together(dict(items[start : start + _TOGETHER]))
+
+    def _send_together(self, changes: Mapping[str, Setting]) -> None:
         channels = {line: self.outputs[line].channel for line in changes}
-        reply = self._exchange(
-            *(setting.command(channels[line]) for line, setting in changes.items()),
-            *(f"ST{channel}" for channel in channels.values()),
-        )
+        commands = [setting.command(channels[line]) for line, setting in changes.items()]
+        reply = self._exchange(*commands, *(f"ST{channel}" for channel in channels.values()))
+        doing = "told " + " ".join(commands)
         if set(reply.errors) - {protocol.ADJUSTED}:
-            self._refuse(reply, "told " + " ".join(s.command(channels[line]) for line, s in changes.items()))
+            self._refuse(reply, doing)
         for line, setting in changes.items():
             status = reply.statuses.get(channels[line])
             problem = setting.problem(status) if status else ""
@@ -194,7 +200,7 @@ class Controller:
                     f"light line {line}: {problem} on the controller at {self._link.address}; correct the recipe or "
                     "light.outputs"
                 )
-        self._refuse(reply, "told " + " ".join(s.command(channels[line]) for line, s in changes.items()))
+        self._refuse(reply, doing)
         self._known.update(changes)
 
     def _exchange(self, *commands: str) -> Reply:

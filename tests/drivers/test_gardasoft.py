@@ -99,6 +99,17 @@ def test_what_goes_over_the_wire_is_what_the_manual_says(fake: FakeGardasoft, op
     assert fake.outputs.saves == 0
 
 
+def test_many_outputs_are_set_in_lines_of_a_moderate_length(fake: FakeGardasoft, opened: list[GardasoftLight]) -> None:
+    outputs = {f"l{channel}": {"channel": channel} for channel in range(1, 9)}
+    light = GardasoftLight(wiring(fake, mode="pulsed", outputs=outputs))
+    opened.append(light)
+    light.apply(dict.fromkeys(outputs, 0.5), 200.0)
+    assert light.levels() == dict.fromkeys(outputs, 0.5)
+    assert max(len(line.text) for line in fake.lines) <= 100
+    light.off()
+    assert not any(light.levels().values())
+
+
 @pytest.mark.parametrize("echo", [True, False])
 def test_families_with_and_without_an_echo_are_understood(echo: bool, opened: list[GardasoftLight]) -> None:
     fake = FakeGardasoft(echo=echo)
