@@ -9,6 +9,7 @@ from typing import Annotated, Any, Protocol
 import typer
 
 from cell.clock import utc_now
+from cell.errors import ConfigurationError, HardwareError, InspectdError
 from cell.recipes import Rect
 from daemon.ctl import bench, pictures, render
 from daemon.ctl.session import Session, session_of
@@ -31,14 +32,35 @@ def register(app: typer.Typer) -> None:
 
 @group.command("list")
 def list_cameras(context: typer.Context) -> None:
-    """List the cell's cameras."""
+    """List the cell's cameras and, without a daemon, every camera that the drivers find."""
     session = session_of(context)
-    with bench.opened(session) as hardware:
-        found = hardware.cameras()
-        through = hardware.through_daemon
+    reachable, problems = ([], []) if bench.daemon_answers(session) else _reachable(session)
+    failure: InspectdError | None = None
+    found: list[Facts] = []
+    try:
+        with bench.opened(session) as hardware:
+            found = hardware.cameras()
+    except (HardwareError, ConfigurationError) as error:
+        failure = error  # told last: what was found may show the way out
     if session.as_json:
-        render.as_json({"cameras": found, "through_daemon": through})
-        return
+        problem = "" if failure is None else str(failure)
+        render.as_json(
+            {"cameras": found, "reachable": reachable, "problems": [*problems, *([problem] if problem else [])]}
+        )
+    else:
+        _show_list(found, reachable, problems)
+    if failure is not None:
+        raise failure
+
+
+def _reachable(session: Session) -> tuple[list[Facts], list[str]]:
+    # Not above: see `daemon.ctl.bench.opened`.
+    from daemon.ctl import direct
+
+    return direct.reachable(session.settings)
+
+
+def _show_list(found: list[Facts], reachable: list[Facts], problems: list[str]) -> None:
     rows = [
         (
             camera["camera"],
@@ -54,7 +76,21 @@ def list_cameras(context: typer.Context) -> None:
         for camera in found
     ]
     headers = ("CAMERA", "SERIAL OR ID", "MODEL", "DRIVER", "TRIGGER", "TEMP", "LINK", "", "STATE")
-    render.table(headers, rows, "no cameras")
+    if rows:
+        render.table(headers, rows, "")
+    if reachable:
+        keys = ("name", "user_id", "vendor", "model", "driver", "transport", "address")
+        if rows:
+            render.line("")
+        render.table(
+            ("FOUND", "USER ID", "VENDOR", "MODEL", "DRIVER", "TRANSPORT", "ADDRESS"),
+            [render.pick(device, *keys) for device in reachable],
+            "",
+        )
+    elif not rows:
+        render.line("no cameras")
+    for problem in problems:
+        render.line(f"  ! {problem}")
 
 
 @group.command()

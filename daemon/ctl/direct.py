@@ -20,6 +20,7 @@ from drivers import bench, registry
 from drivers.bench import Facts, Wanted
 from drivers.conformance.lights import LightBench, run_light
 from drivers.conformance.report import Report
+from drivers.discovery import discover
 from drivers.lights.base import Light
 
 #: Frames of one call: short enough that a display stays alive.
@@ -121,6 +122,12 @@ class DirectBench:
             self._hardware.set_up(self._recipe)
             self._set_up_for = key
         return self._recipe
+
+
+def reachable(settings: Settings) -> tuple[list[Facts], list[str]]:
+    """Return every camera that the settings' drivers find, and what kept a driver from looking."""
+    with owned(settings):
+        return discover(settings)
 
 
 def light_conformance(settings: Settings) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 _PAST = 0.97
 #: Rounds that are asked for at a time: a daemon lets the line go on after half a second anyway.
 _ROUNDS = 16
+#: Nobody turns a lens faster than this can be followed, and the line must get its turn.
+_UPDATE_S = 0.1
 #: So many requests in a row that gave no frame end a stream: a camera that is gone does not come back by asking.
 _PATIENCE = 5
 
@@ -263,8 +266,11 @@ def _rounds(take: Callable[[], Facts], count: int | None) -> Iterator[list[Facts
     number = 0
     try:
         while count is None or number < count:
+            began = monotonic()
             number += 1
             yield take()["frames"]
+            if number != count:
+                time.sleep(max(0.0, _UPDATE_S - (monotonic() - began)))
     except KeyboardInterrupt:
         return  # how a person ends it
 

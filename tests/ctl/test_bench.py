@@ -17,6 +17,7 @@ from cell.wire.client import Client
 from daemon.ctl.watch import Tally, bar
 from daemon.main import Daemon
 from tests.ctl.bench_cell import Run, configured, daemon_of, runner, twelve_bit
+from tests.ctl.test_terminal import in_terminal
 
 
 @pytest.fixture
@@ -76,12 +77,33 @@ def test_every_look_works_through_the_daemon(through: Run, words: tuple[str, ...
     assert isinstance(json.loads(out), dict)
 
 
-def test_the_list_says_who_asked(run: Run, through: Run) -> None:
-    for ask, expected in ((run, False), (through, True)):
+def test_the_list_says_how_the_cameras_are(run: Run, through: Run) -> None:
+    for ask in (run, through):
         found = json.loads(ask("camera", "list", "--json")[1])
-        assert found["through_daemon"] is expected
         assert found["cameras"][0]["emulated"] is True
         assert found["cameras"][0]["state"] == "well"
+        assert (found["reachable"], found["problems"]) == ([], [])
+
+
+def test_what_the_drivers_find_is_listed_when_none_is_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import genicam
+
+    producer = next(Path(genicam.__file__).parent.rglob("viky.cti"))
+    file = configured(tmp_path, twelve_bit(), camera=f'producers = ["{producer}"]\ndevice = "nosuch"')
+    file.write_text(file.read_text().replace('driver = "simulated"', 'driver = "genicam"'))
+    run = runner(file, capsys)
+    code, out, err = run("camera", "list", "--json")
+    assert code in {74, 78}
+    found = json.loads(out)
+    assert found["cameras"] == []
+    assert found["reachable"], "the producer's simulators"
+    assert all(device["name"] and device["driver"] == "genicam" for device in found["reachable"])
+    assert "nosuch" in found["problems"][-1]
+    assert err.startswith("inspectctl: ")
+    code, out, _ = run("camera", "list")
+    assert out.splitlines()[0].startswith("FOUND")
 
 
 @pytest.mark.parametrize("suffix", ["tif", "png"])
@@ -162,9 +184,18 @@ def test_focus_shows_the_figure_beside_the_best(run: Run) -> None:
         for frame in update:
             assert 0 < frame["sharpness"] <= frame["best"]
     assert updates[2][0]["best"] == max(update[0]["sharpness"] for update in updates)
-    code, out, _ = run("camera", "focus", "-n", "2")
+    code, out, _ = run("camera", "focus", "-n", "1")
     assert code == 0
     assert out.splitlines()[0].split() == ["CHANNEL", "SHARPNESS", "BEST", "OF", "BEST"]
+
+
+def test_focus_is_drawn_in_place_on_a_terminal(tmp_path: Path) -> None:
+    configured(tmp_path, twelve_bit())
+    code, text = in_terminal(tmp_path, "camera", "focus", "-n", "3")
+    assert code == 0
+    assert "turn the lens" in text
+    assert "\x1b[1A" in text, "the next figures stand in the place of the last"
+    assert "█" in text
 
 
 def test_a_stream_counts_and_keeps_its_frames(run: Run, tmp_path: Path) -> None:
