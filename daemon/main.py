@@ -61,6 +61,8 @@ _LOG = logging.getLogger("inspectd")
 #: sysexits.h EX_SOFTWARE: a thread died that must not.
 _INTERNAL = 70
 _STOP_LINE_S = 5.0
+#: With the unit's RestartSec long enough for its StartLimitBurst never to be reached by a camera that is away.
+_LOOK_FOR_CAMERA_S = 60.0
 _STOP_ARCHIVE_S = 10.0
 _CHECK_DISK_S = 5.0
 _KEEP_EVENTS = 1_000_000
@@ -69,13 +71,21 @@ _KEEP_REQUESTS = timedelta(days=30)
 _SWITCH_INTERVAL_S = 0.0001
 
 
+def patient_rig(settings: Settings) -> Rig:
+    """Open the cell's hardware, and look for a camera that is not there for a minute. Raises as `open_rig` does.
+
+    Then the process ends, and the unit starts it anew for as long as it takes.
+    """
+    return open_rig(settings, _LOOK_FOR_CAMERA_S)
+
+
 class Daemon:
     """The running daemon. Everything it opens is closed by :meth:`close`, in reverse order, whatever fails.
 
     :param rig_of: opens the hardware that the settings name.
     """
 
-    def __init__(self, settings: Settings, rig_of: Callable[[Settings], Rig] = open_rig) -> None:
+    def __init__(self, settings: Settings, rig_of: Callable[[Settings], Rig] = patient_rig) -> None:
         """Build everything; nothing judges yet. Raises the tree's errors; nothing stays open then."""
         self.settings = settings
         self._rig_of = rig_of
@@ -305,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     serve(parser.parse_args(arguments).config)
 
 
-def serve(config: Path | None, rig_of: Callable[[Settings], Rig] = open_rig) -> NoReturn:
+def serve(config: Path | None, rig_of: Callable[[Settings], Rig] = patient_rig) -> NoReturn:
     """Run a daemon and end the process; errors are told in one line on standard error."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)

@@ -6,11 +6,14 @@ configuration can be read on any machine, and for an isolated camera only in its
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cell.errors import ConfigurationError, InspectdError
+from cell.clock import monotonic
+from cell.errors import ConfigurationError, HardwareError, InspectdError
 from cell.frames import Pixels
 from cell.settings import CameraSettings, EmulatedCellSettings, Settings
 from drivers.cameras.base import Camera
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FIRST_CAMERA", "Rig", "load_engine", "open_rig"]
 
+_LOG = logging.getLogger(__name__)
+
+#: Pause between two looks for a camera that is not there, seconds.
+_LOOK_AGAIN_S = 3.0
 #: The name of the camera that the section `camera` of the settings describes.
 FIRST_CAMERA = "camera"
 
@@ -73,9 +80,11 @@ class Surroundings:
     illuminate: Callable[[Mapping[str, float]], None]
 
 
-def open_rig(settings: Settings) -> Rig:
+def open_rig(settings: Settings, patience_s: float = 0.0) -> Rig:
     """Open the configured cameras and light, and on an emulated cell the feeder between them.
 
+    :param patience_s: how long to look for an isolated camera that is not there: after a power cut a camera may take
+        longer to start than the box, and one whose last owner died is taken until its heartbeat expires.
     :raises SdkMissing: a vendor's library is not installed; the message names the command.
     :raises ConfigurationError: the settings name a device, product or folder that is not there.
     :raises CameraError, LightError: a device does not open. Nothing stays open then.
@@ -88,7 +97,7 @@ def open_rig(settings: Settings) -> Rig:
     cameras: dict[str, Camera] = {}
     try:
         for role, camera_settings in {FIRST_CAMERA: settings.camera, **settings.cameras}.items():
-            cameras[role] = _open_camera(role, camera_settings, settings, scene)
+            cameras[role] = _open_camera(role, camera_settings, scene, patience_s)
         places = _emulated_places(cameras, scene)
         light = LIGHTS[settings.light.driver](settings, Surroundings(cameras, places.lines, places.illuminate))
     except InspectdError:
@@ -165,10 +174,19 @@ def _emulated_places(cameras: Mapping[str, Camera], scene: LazyScene) -> _Places
     return _Places(tuple(isolated), isolated[0].lines if isolated else None)
 
 
-def _open_camera(role: str, camera: CameraSettings, settings: Settings, scene: LazyScene) -> Camera:
-    if camera.isolated:
-        return IsolatedCamera(camera, settings.emulated, role)
-    return CAMERAS[camera.driver](camera, scene)
+def _open_camera(role: str, settings: CameraSettings, scene: LazyScene, patience_s: float) -> Camera:
+    if not settings.isolated:
+        return CAMERAS[settings.driver](settings, scene)
+    deadline = monotonic() + patience_s
+    while True:
+        try:
+            return IsolatedCamera(settings, scene.settings, role)
+        except HardwareError as error:
+            left_s = deadline - monotonic()
+            if left_s <= 0:
+                raise
+            _LOG.warning("camera %s does not open, looking for it for another %.0f s: %s", role, left_s, error)
+            threading.Event().wait(min(_LOOK_AGAIN_S, left_s))
 
 
 def _pylon(settings: CameraSettings, scene: LazyScene) -> Camera:

@@ -159,7 +159,7 @@ class SlotWriter:
     def place(self, pixels: Pixels) -> None:
         """See to it that a frame's pixels are in the selected slot. Raises `CameraError` when they are too many."""
         given = self._given
-        if given is not None and pixels.ctypes.data == given.ctypes.data and pixels.strides == given.strides:
+        if given is not None and pixels.ctypes.data == given.ctypes.data and pixels.flags.c_contiguous:
             return
         if pixels.ndim != 2 or pixels.nbytes > self._slot_bytes or pixels.dtype.name not in _DTYPES:
             size = "x".join(str(length) for length in reversed(pixels.shape))
