@@ -231,7 +231,7 @@ def load(path: Path | None = None) -> Settings:
     try:
         return Settings(**values)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise ConfigurationError(f"wrong settings in {file}: {_first(error)}") from error
+        raise ConfigurationError(_first(error, file, environment)) from error
 
 
 #: Variables with our prefix that are not settings.
@@ -249,7 +249,10 @@ def _refuse_unknown_environment(environment: dict[str, str]) -> None:
             raise ConfigurationError(f"unknown environment variable {variable}; settings are: {known}")
 
 
-def _first(error: ValidationError) -> str:
+def _first(error: ValidationError, file: Path, environment: dict[str, str]) -> str:
     detail = error.errors()[0]
     key = ".".join(str(part) for part in detail["loc"]) or "settings"
-    return f"{key}: {detail['msg'].lower()}; see docs/settings.md"
+    wrong = "there is no such key" if detail["type"] == "extra_forbidden" else detail["msg"].lower()
+    variable = "INSPECTD_" + "__".join(str(part) for part in detail["loc"]).upper()
+    source = variable if variable in environment else str(file)
+    return f"wrong settings in {source}: {key}: {wrong}; docs/settings.md lists them"

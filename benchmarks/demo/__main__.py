@@ -39,7 +39,7 @@ def main() -> int:
         with workshop(options.folder.resolve(), scenario, console, options.threads) as shop:
             result = _run(shop, options)
     except InspectdError as error:
-        console.print(f"[bold red]demo: {error}", soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]demo: {error}", soft_wrap=True)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -36,7 +36,7 @@ def main() -> int:
             console.print(f"try: .venv/bin/inspectctl --config {shop.processes.config} status", soft_wrap=True)
             shop.processes.wait()
     except InspectdError as error:
-        console.print(f"[bold red]run: {error}", soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]run: {error}", soft_wrap=True)
         return error.exit_code
     except KeyboardInterrupt:
         return 0

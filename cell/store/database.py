@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import sqlite3
 import threading
@@ -35,6 +36,8 @@ _LONGEST_LOG_PAGES = 20_000
 _LOG_PAGES = 1000
 #: Databases up to this size are checked page by page when they are opened (about 0.1 s for 32 MiB).
 _CHECKED_BYTES = 32 << 20
+# At every opening it tells that it looked; in a journal that is what hides the one line that matters.
+logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 

@@ -147,7 +147,8 @@ def _finish(session: Session, job: Job) -> None:
         raise JobCancelled(f"the job {job.job_id} was cancelled; inspectctl jobs resume {job.job_id} lets it go on")
     if job.state is not JobState.DONE:
         way = f"inspectctl jobs show {job.job_id} tells more, jobs resume lets it go on"
-        raise JobError(f"the job {job.job_id} is {job.state}: {job.error or 'its process ended'}; {way}")
+        how = "failed" if job.state is JobState.FAILED else "was interrupted"
+        raise JobError(f"the job {job.job_id} {how}: {job.error or 'its process ended'}; {way}")
     if not session.as_json:
         render.facts([("job", job.job_id), ("state", job.state), *_result(job)])
 
