@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from cell.clock import Monotonic, monotonic
+from cell.clock import monotonic
 from drivers.sim.fake_gardasoft_outputs import Outputs, Pulse
 
 IDENTITY = "RT820F-20 (SIMULATED) V031"
@@ -53,7 +53,10 @@ class Line:
 
 
 class FakeGardasoft:
-    """The controller. Starts on construction, on a free port unless told; :meth:`close` ends its threads."""
+    """The controller. Starts on construction, on a free port unless told; :meth:`close` ends its threads.
+
+    `on_change` is told after each command line what :meth:`armed` returns: an emulated cell can be lit by it.
+    """
 
     def __init__(
         self,
@@ -65,11 +68,11 @@ class FakeGardasoft:
         echo: bool = True,
         idle_s: float = 10.0,
         slow_s: float = 0.2,
-        clock: Monotonic = monotonic,
+        on_change: Callable[[dict[int, float]], None] | None = None,
     ) -> None:
         self.outputs = Outputs(outputs)
         self.identity = identity
-        self.trouble: deque[Trouble] = deque()
+        self.trouble: deque[Trouble | None] = deque()  # one a command line; None: nothing wrong
         self.always: Trouble | None = None  # trouble with every line
         self.lines: list[Line] = []
         self.connections = 0
@@ -77,7 +80,7 @@ class FakeGardasoft:
         self._echo = echo
         self._idle_s = idle_s
         self._slow_s = slow_s
-        self._clock = clock
+        self._on_change = on_change
         self._lock = threading.RLock()
         self._events = False
         self._last_reply = b""
@@ -142,6 +145,7 @@ class FakeGardasoft:
         with self._lock:
             self._events = False
             self.outputs.power_up()
+            self._tell()
         self.plug_in()
 
     def close(self) -> None:
@@ -170,20 +174,20 @@ class FakeGardasoft:
 
     def _serve(self, connection: socket.socket, number: int) -> None:
         received = b""
-        heard_at = self._clock()
+        heard_at = monotonic()
         connection.settimeout(min(0.05, self._idle_s))
         with contextlib.suppress(OSError):
             while not self._stop.is_set():
                 try:
                     data = connection.recv(4096)
                 except TimeoutError:
-                    if self._clock() - heard_at >= self._idle_s:
+                    if monotonic() - heard_at >= self._idle_s:
                         self.idle_closes += 1
                         break
                     continue
                 if not data:
                     break
-                heard_at = self._clock()
+                heard_at = monotonic()
                 received += data
                 while b"\r" in received:
                     line, _, received = received.partition(b"\r")
@@ -203,6 +207,7 @@ class FakeGardasoft:
             if trouble is Trouble.DEAF:
                 return True
             reply = self._obey(line, trouble)
+            self._tell()
             stale, self._last_reply = self._last_reply, reply
         if trouble is Trouble.SILENCE:
             return True
@@ -224,6 +229,10 @@ class FakeGardasoft:
         else:
             connection.sendall(reply)
         return True
+
+    def _tell(self) -> None:
+        if self._on_change is not None:
+            self._on_change(self.outputs.armed())
 
     def _obey(self, line: bytes, trouble: Trouble | None) -> bytes:
         replies = []
