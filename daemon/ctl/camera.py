@@ -137,6 +137,19 @@ def snap(
         render.line(f"written to {path}")
 
 
+@group.command()
+def conformance(context: typer.Context, name: Name = "", recipe: RecipeOption = "") -> None:
+    """Hold a camera and its driver to the contract of every camera. Takes a minute or so.
+
+    The daemon must be stopped. Ends with 1 when a rule is broken; what can't be brought about here is skipped.
+    """
+    session = session_of(context)
+    bench.require_no_daemon(session, "the suite")
+    from daemon.ctl import direct  # not above: see `daemon.ctl.bench.opened`
+
+    show_report(session, direct.camera_conformance(session.settings, name, recipe or None))
+
+
 def request(
     name: str,
     recipe: str,

@@ -18,6 +18,7 @@ from cell.settings import Settings
 from cell.store.layout import StateLock
 from drivers import bench, registry
 from drivers.bench import Facts, Wanted
+from drivers.conformance.camera import recipe_for, run_camera
 from drivers.conformance.lights import LightBench, run_light
 from drivers.conformance.report import Report
 from drivers.discovery import discover
@@ -128,6 +129,33 @@ def reachable(settings: Settings) -> tuple[list[Facts], list[str]]:
     """Return every camera that the settings' drivers find, and what kept a driver from looking."""
     with owned(settings):
         return discover(settings)
+
+
+def camera_conformance(settings: Settings, name: str, recipe_id: str | None) -> Report:
+    """Run the camera suite on one camera, as its settings say it is triggered. Raises what opening it raises."""
+    with owned(settings), contextlib.ExitStack() as stack:
+        rig = registry.open_rig(settings)
+        stack.callback(rig.close)
+        hardware = bench.Bench(settings, rig)
+        camera = hardware.camera(name)
+        role = hardware.role(camera)
+        hardware.present()
+        recipe = _recipe_of(settings, role, recipe_id)
+        own = settings.camera if camera is rig.camera else settings.cameras[role]
+
+        def recipe_of_camera() -> Recipe:
+            if recipe is None:
+                return recipe_for(camera)
+            return recipe.model_copy(update={"channels": tuple(c for c in recipe.channels if c.camera == role)})
+
+        # What an emulated camera shall see; a real one sees what there is.
+        rig.light.apply({rig.light.lines[0]: 1.0})
+        return run_camera(
+            camera,
+            recipe_of_camera,
+            trigger="software" if own.trigger == "software" else "line",
+            frame_timeout_s=own.frame_timeout_s,
+        )
 
 
 def light_conformance(settings: Settings) -> Report:

@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from cell.store import images
 from cell.store.layout import StateLock
 from cell.wire.client import Client
+from daemon.ctl.camera import show_report
+from daemon.ctl.session import Session
 from daemon.ctl.watch import Tally, bar
 from daemon.main import Daemon
+from drivers.conformance.report import CheckResult, Outcome, Report
 from tests.ctl.bench_cell import Run, configured, daemon_of, runner, twelve_bit
 from tests.ctl.test_terminal import in_terminal
 
@@ -55,6 +59,7 @@ LOOKING = [
     ("light", "sweep"),
     ("light", "set", "az000=0.5", "--seconds", "0.1"),
     ("light", "conformance"),
+    ("camera", "conformance"),
     ("doctor", "camera"),
 ]
 
@@ -70,7 +75,7 @@ def test_every_look_works_without_a_daemon(run: Run, words: tuple[str, ...]) -> 
     assert all(line == line.rstrip() for line in out.splitlines())
 
 
-@pytest.mark.parametrize("words", [words for words in LOOKING if words[-1] != "conformance"], ids=" ".join)
+@pytest.mark.parametrize("words", [words for words in LOOKING if words[1] != "conformance"], ids=" ".join)
 def test_every_look_works_through_the_daemon(through: Run, words: tuple[str, ...]) -> None:
     code, out, err = through(*words, "--json")
     assert (code, err) == (0, "")
@@ -267,10 +272,36 @@ def test_a_run_comes_first(through: Run, served: tuple[Path, Daemon, Client], tm
         client.call("UnprepareRecipe")
 
 
-def test_the_suite_is_refused_while_a_daemon_runs(through: Run) -> None:
-    code, _, err = through("light", "conformance")
+@pytest.mark.parametrize("device", ["camera", "light"])
+def test_the_suite_is_refused_while_a_daemon_runs(through: Run, device: str) -> None:
+    code, _, err = through(device, "conformance")
     assert code == 1
     assert "systemctl stop inspectd" in err
+
+
+@pytest.mark.parametrize("device", ["camera", "light"])
+def test_a_suite_tells_of_every_check(run: Run, device: str) -> None:
+    code, out, _ = run(device, "conformance", "--json")
+    found = json.loads(out)
+    assert (code, found["passed"]) == (0, True)
+    outcomes = [check["outcome"] for check in found["checks"]]
+    assert outcomes.count("passed") >= 12
+    assert set(outcomes) <= {"passed", "skipped"}
+    assert all(check["detail"] for check in found["checks"] if check["outcome"] == "skipped")
+
+
+def test_a_broken_rule_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report(
+        "camera c7",
+        (CheckResult("says what it is", Outcome.PASSED), CheckResult("stays closed", Outcome.FAILED, "it does not")),
+    )
+    for as_json in (True, False):
+        with pytest.raises(typer.Exit) as ended:
+            show_report(Session(as_json=as_json), report)
+        assert ended.value.exit_code == 1
+        out = capsys.readouterr().out
+        assert "it does not" in out
+    assert out.splitlines()[-1] == "camera c7: 1 passed, 1 failed, 0 skipped"
 
 
 def test_the_emulated_cell_is_drawn(run: Run, tmp_path: Path) -> None:
