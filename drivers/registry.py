@@ -21,6 +21,7 @@ from drivers.cameras.genicam import GenicamCamera
 from drivers.cameras.isolated import IsolatedCamera
 from drivers.cameras.pylon import PylonCamera
 from drivers.cameras.simulated import SimulatedCamera
+from drivers.cameras.simulated_stage import Stage
 from drivers.engines.registry import load_engine
 from drivers.lights.base import Light
 from drivers.lights.camera_lines import CameraLineLight
@@ -154,7 +155,7 @@ class LazyScene:
 class _Places:
     """Where emulated cameras look: in their own processes, and in this one. Empty on a real cell."""
 
-    stages: tuple[IsolatedCamera | LazyScene, ...]
+    stages: tuple[IsolatedCamera | Stage, ...]
     lines: tuple[str, ...] | None  # light lines of the emulated product; None when any light shows it
 
     def present(self, part_id: str) -> None:
@@ -166,11 +167,17 @@ class _Places:
             stage.illuminate(lights)
 
 
+def stage_of(camera: Camera, scene: LazyScene) -> Stage:
+    """Return what an emulated camera of this process must be told of parts and light: its own stage, or the scene."""
+    return camera.stage if isinstance(camera, SimulatedCamera) else scene
+
+
 def _emulated_places(cameras: Mapping[str, Camera], scene: LazyScene) -> _Places:
     emulated = [camera for camera in cameras.values() if camera.emulated]
     isolated = [camera for camera in emulated if isinstance(camera, IsolatedCamera)]
-    if len(isolated) < len(emulated):
-        return _Places((*isolated, scene), scene.open().product.lines)
+    here = [stage_of(camera, scene) for camera in emulated if not isinstance(camera, IsolatedCamera)]
+    if here:
+        return _Places((*isolated, *here), scene.open().product.lines)
     return _Places(tuple(isolated), isolated[0].lines if isolated else None)
 
 

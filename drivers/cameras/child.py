@@ -32,7 +32,7 @@ from cell.settings import CameraSettings, EmulatedCellSettings
 from drivers.cameras.base import Camera
 from drivers.cameras.messages import LARGEST, Call, decode_call, describe, encode_error, encode_value
 from drivers.cameras.shared_frames import SlotWriter
-from drivers.registry import CAMERAS, LazyScene
+from drivers.registry import CAMERAS, LazyScene, stage_of
 
 _PR_SET_NAME = 15
 _CLOSE_S = 3.0
@@ -132,9 +132,9 @@ class Host:
         if not scene:
             return
         if "part" in scene:
-            self._scene.present(scene["part"])
+            stage_of(self._driver, self._scene).present(scene["part"])
         if "lights" in scene:
-            self._scene.illuminate(scene["lights"])
+            stage_of(self._driver, self._scene).illuminate(scene["lights"])
 
     def _feature(self, action: str, arguments: list[Any]) -> Any:
         return getattr(self._driver.features, action)(*arguments)

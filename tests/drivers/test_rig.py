@@ -13,6 +13,7 @@ from PIL import Image
 from cell.errors import CameraError, ConfigurationError, DataError, LightError, SdkMissing
 from cell.recipes import Recipe
 from cell.settings import CameraSettings, EmulatedCellSettings, LightSettings, Settings
+from drivers.cameras import simulated_mark
 from drivers.cameras.base import fault_of
 from drivers.cameras.simulated import Fault, SimulatedCamera
 from drivers.registry import CAMERAS, Rig, open_rig
@@ -189,3 +190,30 @@ def test_products_that_are_not_there_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigurationError, match=words):
             open_rig(_settings("simulated", isolated=False, **emulated))
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_a_marked_frame_of_an_album_shows_the_part_that_lies_there(isolated: bool) -> None:
+    recipe = recipe_for_plate(2)
+    settings = Settings(
+        camera=CameraSettings(driver="simulated", isolated=isolated),
+        emulated=EmulatedCellSettings(product="plate-2", mark_frames=True, album_mb=10.0),
+    )
+    rig = open_rig(settings)
+    try:
+        rig.camera.configure(recipe)
+        shown = []
+        for part_id in ("good-000001", "pit-000001", "good-000001"):
+            rig.present(part_id)
+            for index, channel in enumerate(recipe.channels):
+                rig.light.apply(channel.lights)
+                pixels = rig.camera.expose(channel).pixels
+                mark = simulated_mark.read(pixels)
+                assert mark is not None
+                assert (mark.part, mark.channel) == (simulated_mark.part_number(part_id), index)
+                shown.append(pixels[simulated_mark.ROWS :].copy())
+        assert not np.array_equal(shown[0], shown[2])  # another part
+        assert not np.array_equal(shown[0], shown[1])  # another light
+        assert np.array_equal(shown[0], shown[4])  # out of the album, noise and all
+    finally:
+        rig.close()
