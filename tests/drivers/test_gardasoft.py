@@ -19,8 +19,6 @@ from drivers.registry import open_rig
 from drivers.sim.fake_gardasoft import FakeGardasoft
 from drivers.sim.fake_gardasoft_outputs import Outputs
 from drivers.sim.plate import recipe_for_plate
-
-LINES = ("ring", "bar")
 from tests.drivers.controllers import talk, wiring
 
 

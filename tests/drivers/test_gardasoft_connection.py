@@ -14,9 +14,9 @@ import pytest
 from cell.errors import LightError
 from drivers.lights.gardasoft import GardasoftLight
 from drivers.sim.fake_gardasoft import FakeGardasoft, Trouble
+from tests.drivers.controllers import eventually, wiring
 
 LINES = ("ring", "bar")
-from tests.drivers.controllers import eventually, wiring
 
 
 @pytest.fixture
