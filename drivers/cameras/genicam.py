@@ -54,6 +54,7 @@ class GenicamCamera:
         self._clock = clock
         self._recipe: Recipe | None = None  # the last one asked for, also when the camera refused it
         self._armed: Armed | None = None  # set up and acquiring
+        self._closed = False
         self._clean = False  # no frame of an earlier trigger can be under way
         self._incomplete = 0
         self._actual = (0.0, 0.0)
@@ -129,6 +130,8 @@ class GenicamCamera:
 
     def recover(self) -> None:
         """See the contract."""
+        if self._closed:
+            raise CameraError(f"camera {self.name} is closed; open the cell again")
         recipe = self._recipe
         self._release()
         self.name, self.emulated = self._open()
@@ -137,7 +140,7 @@ class GenicamCamera:
 
     def close(self) -> None:
         """See the contract."""
-        self._recipe = None
+        self._closed = True
         self._release()
 
     def _open(self) -> tuple[str, bool]:

@@ -62,6 +62,7 @@ class PylonCamera:
         self._timeout_ms = max(1, int(settings.frame_timeout_s * 1e3))
         self._recipe: Recipe | None = None  # the last one asked for, also when the camera refused it
         self._armed: Armed | None = None  # set up and grabbing
+        self._closed = False
         self._clean = False  # no frame of an earlier trigger can be under way
         self._written: tuple[float, float] | None = None
         self._actual = (0.0, 0.0)
@@ -153,6 +154,8 @@ class PylonCamera:
 
     def recover(self) -> None:
         """See the contract."""
+        if self._closed:
+            raise CameraError(f"camera {self.name} is closed; open the cell again")
         recipe = self._recipe
         self._release()
         self.name, self.emulated = self._open()
@@ -161,7 +164,7 @@ class PylonCamera:
 
     def close(self) -> None:
         """See the contract."""
-        self._recipe = None
+        self._closed = True
         self._release()
         if self._feed is not None:
             self._feed.close()
