@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,37 @@ def test_a_run_comes_first(through: Run, served: tuple[Path, Daemon, Client], tm
         assert "no model" in verdict["reasons"][0]
     finally:
         client.call("UnprepareRecipe")
+
+
+def test_frames_of_a_triggered_camera_belong_to_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = configured(tmp_path, twelve_bit(), camera='trigger = "line"')
+    run = runner(file, capsys)
+    out = ("--out", str(tmp_path / "x.tif"))
+    with daemon_of(file) as (_, client):
+        client.call("SelectModeAutomatic")
+        code, _, err = run("camera", "snap", *out)
+        assert (code, "no trigger came on Line1" in err) == (74, True)
+        client.call("PrepareRecipe", {"RecipeId": "plate"})
+        code, _, err = run("camera", "snap", *out)
+        assert (code, "triggered by its line" in err) == (1, True)
+    # Without a daemon no part can be under way: the program triggers the camera itself.
+    assert run("camera", "snap", *out)[0] == 0
+
+
+def test_a_camera_that_is_gone_is_not_waited_for_on_every_channel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = configured(tmp_path, twelve_bit(lights=4))
+    run = runner(file, capsys)
+    with daemon_of(file) as (daemon, client):
+        client.call("SelectModeAutomatic")
+        client.call("inspectd.cameras")
+        camera: Any = daemon.rig.camera
+        camera.inject(*["dropped"] * 4)
+        began = time.monotonic()
+        code, _, err = run("camera", "snap", "--out", str(tmp_path / "x.tif"))
+        assert code == 74, err
+        assert time.monotonic() - began < 4 * 0.3
 
 
 @pytest.mark.parametrize("device", ["camera", "light"])
