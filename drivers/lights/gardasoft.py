@@ -27,6 +27,8 @@ from drivers.lights.guard import Guard
 _TICK_S = 0.25
 #: How often it tries a controller that is gone; each try may keep whoever wants light waiting for one time-out.
 _RETRY_S = 1.0
+#: How many schemes are kept worked out.
+_SCHEMES = 256
 
 
 class GardasoftLight:
@@ -99,6 +101,8 @@ class GardasoftLight:
             wanted = self._schemes.get(key)
             if wanted is None:
                 wanted = self._scheme(lights, strobe_us)
+                if len(self._schemes) >= _SCHEMES:  # somebody at a slider; recipes have 32
+                    self._schemes.clear()
                 self._schemes[key] = wanted
             self._lit_since = self._clock() if wanted else None
             changed = [controller.set(wanted) for controller in self._controllers]
@@ -120,7 +124,7 @@ class GardasoftLight:
         with self._turn():
             for controller in self._controllers:
                 for line, status in controller.read().items():
-                    levels[line] = status.percent / self._full(line, Mode(status.mode))
+                    levels[line] = status.percent / self._full(line, strobed=status.mode == Mode.PULSE)
         return {line: levels[line] for line in self.lines}
 
     def close(self) -> None:
@@ -181,7 +185,7 @@ class GardasoftLight:
         return {
             line: Setting(
                 mode,
-                round(level * self._full(line, mode), 1),
+                round(level * self._full(line, strobed=mode is Mode.PULSE), 1),
                 strobe_us or 0.0,
                 self._settings.pulse_delay_us if mode is Mode.PULSE else 0.0,
             )
@@ -189,10 +193,9 @@ class GardasoftLight:
             if level > 0
         }
 
-    def _full(self, line: str, mode: Mode) -> float:
+    def _full(self, line: str, *, strobed: bool) -> float:
         """Return the percentage of the rated current that intensity 1 means."""
-        output = self._settings.outputs[line]
-        return output.overdrive_percent if mode is Mode.PULSE else 100.0
+        return self._settings.outputs[line].overdrive_percent if strobed else 100.0
 
     def _watch(self) -> None:
         """Keep connections alive, bring lost ones back, and end continuous light that nobody tends."""

@@ -136,7 +136,7 @@ def parse(text: str, commands: tuple[str, ...]) -> Reply:
     """
     rest = re.sub(r"\s+", "", text).replace(">", "")
     for command in commands:
-        rest = rest.replace(command, "", 1)
+        rest = rest.replace(command, "")
     rest = rest.replace(";", " ")
     events = tuple(Event(int(channel), int(code)) for channel, code in _EVENT.findall(rest))
     rest = _EVENT.sub("", rest)

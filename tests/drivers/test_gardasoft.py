@@ -101,6 +101,8 @@ def test_a_reply_is_taken_apart_as_the_manual_prints_it() -> None:
     assert parse("Evt2,36;\n\r>", ()).events == (Event(2, 36),)
     assert parse("RS9,1Err 1\n\rRT1,0,0,5Err 5>", ("RS9,1", "RT1,0,0,5")).errors == (1, 5)
     assert parse("hello>", ("VR",)).rest == "hello"
+    twice = parse("RS1,80.0;ST1\n\rRS1,80.0\n\rST1" + text[2:], ("RS1,80.0", "ST1"))
+    assert (set(twice.statuses), twice.rest) == ({1, 2}, ""), "the line is echoed, then each command"
     assert parse("\n\r>", ("RS1,0",)).empty
     assert reason(5) == "Err 5 (a value was out of range and has been adjusted)"
     assert reason(23) == "Err 23 (see the controller's manual)"
