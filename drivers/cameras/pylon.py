@@ -173,13 +173,15 @@ class PylonCamera:
     def fire(self) -> None:
         """Let an emulated camera that waits for its line expose once for each exposure of the recipe.
 
-        The emulator takes its software trigger whatever its trigger source is (docs/notes/cameras.md).
+        The emulator takes its software trigger whatever its trigger source is (docs/notes/cameras.md). A camera that is
+        gone does not see the edge.
         """
         recipe, _ = self._ready(software=False)
-        for channel in exposures_of(recipe):
-            self._show(recipe, channel)
-            self._camera.WaitForFrameTriggerReady(self._timeout_ms, self._pylon.TimeoutHandling_Return)
-            self._camera.TriggerSoftware.Execute()
+        with contextlib.suppress(self._pylon.GenericException):
+            for channel in exposures_of(recipe):
+                self._show(recipe, channel)
+                self._camera.WaitForFrameTriggerReady(self._timeout_ms, self._pylon.TimeoutHandling_Return)
+                self._camera.TriggerSoftware.Execute()
 
     def remove(self) -> None:
         """Let an emulated camera look as if its cable had been pulled, until :meth:`recover`."""

@@ -54,10 +54,11 @@ class SimulatedCamera:
     ) -> None:
         self.stage = Album(scene, album_mb)  # what lies before it, and in what light
         self.device = SimulatedDevice(self.stage, clock=clock or WorldTime(), hang_s=hang_s, mark_frames=mark_frames)
-        self.features = SimulatedFeatures(self._execute)
+        self.features = SimulatedFeatures(self._execute, self.device.require_there)
         self._timeout_s = frame_timeout_s
         self._on_line = trigger != "software"
-        self._recipe: Recipe | None = None
+        self._recipe: Recipe | None = None  # the last one asked for, also when it was refused
+        self._ready = False
         self._sequence = Sequence()
         actions = {name: getattr(self, name) for name in self.EMULATED_ACTIONS}
         self._sensor = None if sensor is None else SensorPipe(sensor, actions)
@@ -65,11 +66,13 @@ class SimulatedCamera:
     def configure(self, recipe: Recipe) -> None:
         """See the contract."""
         self._recipe = recipe
+        self._ready = False
         self.device.disarm()
         self.device.require_there()
         self.features.take(recipe, self._on_line)
         self._sequence.restart()
         self.device.arm(recipe, on_line=self._on_line)
+        self._ready = True
 
     def expose(self, channel: Channel) -> Frame:
         """See the contract."""
@@ -83,6 +86,7 @@ class SimulatedCamera:
                 f"channel {channel.name}: {surplus} frames came that no trigger asked for; check the trigger source",
                 fault=AcquisitionFault.STALE,
             )
+        self.features.expose_as(channel)
         self.device.trigger(channel)
         buffer = self.device.retrieve(self._timeout_s)
         if buffer is None:
@@ -167,7 +171,7 @@ class SimulatedCamera:
         )
 
     def _configured(self) -> Recipe:
-        if self._recipe is None:
+        if self._recipe is None or not self._ready:
             self.device.require_there()
             raise CameraError("the camera is not configured; prepare a recipe first")
         return self._recipe

@@ -144,6 +144,9 @@ class SimulatedDevice:
             recipe = self._armed()
             fault = self._next_fault()
             index = recipe.channel_names.index(channel.name)
+            if channel != recipe.channels[index]:  # exposed for another time than the recipe says
+                channels = (*recipe.channels[:index], channel, *recipe.channels[index + 1 :])
+                recipe = recipe.model_copy(update={"channels": channels})
             self._unless_gone(fault)
             if fault in {Fault.LOST_TRIGGER, Fault.OVERTRIGGERED}:
                 return

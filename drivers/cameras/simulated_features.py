@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cell.errors import CameraError
-from cell.recipes import Recipe
-
-Value = str | int | float | bool
+from cell.recipes import Channel, Recipe
+from drivers.cameras.base import Value
+from drivers.cameras.formats import formats_for
 
 #: What the sensor takes.
 EXPOSURE_US = (1.0, 10_000_000.0)
@@ -44,8 +44,9 @@ _CHOICES = {
 class SimulatedFeatures:
     """See `drivers.cameras.base.Features`. What is written stays as it was asked for or is refused."""
 
-    def __init__(self, execute: Callable[[str], None]) -> None:
+    def __init__(self, execute: Callable[[str], None], require_open: Callable[[], None]) -> None:
         self._execute = execute
+        self._require_open = require_open
         self._values: dict[str, Value] = {
             "Width": 640,
             "Height": 480,
@@ -66,6 +67,7 @@ class SimulatedFeatures:
 
     def read(self, name: str) -> Value:
         """Return a feature's value. Raises `CameraError` for an unknown one."""
+        self._require_open()
         try:
             return self._values[name]
         except KeyError:
@@ -98,9 +100,15 @@ class SimulatedFeatures:
         """Carry out a command. Raises `CameraError` for an unknown one."""
         self._execute(name)
 
+    def expose_as(self, channel: Channel) -> None:
+        """Set what a channel asks for. Raises `CameraError` naming asked and actual when it is clipped."""
+        for name, value in (("ExposureTime", channel.exposure_us), ("Gain", channel.gain_db)):
+            if self._values[name] != value:
+                self.write(name, value)
+
     def take(self, recipe: Recipe, on_line: bool) -> None:
         """Set what a recipe asks for. Raises `CameraError` naming the recipe and the value that can't be."""
-        pixel_format = recipe.sensor.pixel_format or _FORMATS.get(recipe.bit_depth, f"Mono{recipe.bit_depth}")
+        pixel_format = formats_for(recipe)[0].name
         wanted: dict[str, Value] = {
             "Width": recipe.width,
             "Height": recipe.height,
@@ -115,7 +123,6 @@ class SimulatedFeatures:
             for name, value in wanted.items():
                 self.write(name, value)
             for channel in recipe.channels:
-                self.write("ExposureTime", channel.exposure_us)
-                self.write("Gain", channel.gain_db)
+                self.expose_as(channel)
         except CameraError as error:
             raise CameraError(f"recipe {recipe.recipe_id}: {error}; correct the recipe") from error

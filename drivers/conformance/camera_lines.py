@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from cell.errors import AcquisitionTimeout, CameraError
+from cell.errors import AcquisitionTimeout, CameraError, HardwareError
 from cell.frames import Frame
 from drivers.cameras.arming import exposures_of
 from drivers.cameras.base import fault_of, shares_exposure
@@ -38,8 +38,7 @@ def line_order(bench: Bench) -> Iterator[Finding]:
         yield _NOBODY
         return
     bench.fire()
-    frames = [bench.camera.await_frame(channel, bench.frame_timeout_s) for channel in bench.recipe.channels]
-    yield from _complete(bench, frames)
+    yield from _complete(bench, _set(bench))
     if (more := bench.camera.await_frame(bench.channel, _SHORT_S)) is not None:
         yield f"frame {more.frame_id} came after the last channel's"
 
@@ -55,7 +54,7 @@ def line_queue(bench: Bench) -> Iterator[Finding]:
         bench.fire()
         bench.idle()
     for _ in range(_QUEUED):
-        frames = [bench.camera.await_frame(channel, bench.frame_timeout_s) for channel in bench.recipe.channels]
+        frames = _set(bench)
         yield from _complete(bench, frames)
         whole = [frame for frame in frames if frame is not None]
         if not whole:
@@ -78,42 +77,51 @@ def line_faults(bench: Bench) -> Iterator[Finding]:
         yield Skip("nothing can be made to go wrong on it")
         return
     for fault in bench.faults:
-        yield from _one_fault(bench, fault)
+        yield from _one_fault(bench, fault, bench.fire)
 
 
-def _one_fault(bench: Bench, fault: EmulatedFault) -> Iterator[Finding]:
+def _one_fault(bench: Bench, fault: EmulatedFault, fire: Callable[[], None]) -> Iterator[Finding]:
     camera = bench.camera
     camera.configure(bench.recipe)
-    fire = bench.fire
-    if fire is None:
-        return
     fire()
-    before = [camera.await_frame(channel, bench.frame_timeout_s) for channel in bench.recipe.channels]
+    before = _set(bench)
     yield from _complete(bench, before)
-    ids = [frame.frame_id for frame in before if frame is not None]
     fault.cause()
     bench.idle()
     begun = bench.clock()
     fire()
     bench.idle()
-    named = False
+    ids = [frame.frame_id for frame in before if frame is not None]
+    error = _take_set(bench, ids)
+    yield from bench.in_time(fault.name, begun + (len(bench.recipe.channels) - 1) * bench.frame_timeout_s)
+    gap = any(after - before > 1 for before, after in pairwise(ids))
+    whole = len(set(ids)) >= 2 * len(exposures_of(bench.recipe))
+    if error is not None:
+        yield from sound(fault.name, error)
+        if fault_of(error) not in fault.named:
+            yield f"{fault.name} was called {fault_of(error)}"
+    elif whole and not gap:
+        yield f"{fault.name} went unnoticed"
+    fault.repair()
+    camera.recover()
+    fire()
+    yield from (f"after {fault.name} {finding}" for finding in _complete(bench, _set(bench)))
+
+
+def _set(bench: Bench) -> list[Frame | None]:
+    return [bench.camera.await_frame(channel, bench.frame_timeout_s) for channel in bench.recipe.channels]
+
+
+def _take_set(bench: Bench, ids: list[int]) -> HardwareError | None:
+    """Take one trigger's frames, append their ids, and return the error that ended it, if any."""
     for channel in bench.recipe.channels:
         try:
-            frame = camera.await_frame(channel, bench.frame_timeout_s)
+            frame = bench.camera.await_frame(channel, bench.frame_timeout_s)
         except (CameraError, AcquisitionTimeout) as error:
-            yield from sound(fault.name, error)
-            if fault_of(error) not in fault.named:
-                yield f"{fault.name} was called {fault_of(error)}"
-            named = True
-            break
+            return error
         if frame is not None:
             ids.append(frame.frame_id)
-    yield from bench.in_time(fault.name, begun + (len(bench.recipe.channels) - 1) * bench.frame_timeout_s)
-    fault.repair()
-    expected = 2 * len(exposures_of(bench.recipe))
-    gap = any(after - before > 1 for before, after in pairwise(ids))
-    if not named and not gap and len(set(ids)) >= expected:
-        yield f"{fault.name} went unnoticed"
+    return None
 
 
 def _complete(bench: Bench, frames: list[Frame | None]) -> Iterator[Finding]:
