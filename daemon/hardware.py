@@ -38,8 +38,8 @@ _SNAPS = 200
 class Hardware:
     """Answers what people ask of cameras and light. Called by the worker that prepares recipes, so the two don't cross.
 
-    Every method raises `StateError` while a run is on, `AcquisitionTimeout` when the line does not come to it, and what
-    the devices raise.
+    Every method but :meth:`cameras` raises `StateError` while a run is on, all of them `AcquisitionTimeout` when the line
+    does not come to it, and what the devices raise.
     """
 
     def __init__(
@@ -60,8 +60,11 @@ class Hardware:
         self._shared: Recipe | None = None  # the recipe that this object had the cameras set up for
 
     def cameras(self) -> list[Facts]:
-        """Return who the cameras are and how they are."""
-        found = self._between_parts(self._bench.cameras)
+        """Return who the cameras are and how they are; while a run is on, without asking the devices themselves."""
+        try:
+            found = self._between_parts(self._bench.cameras)
+        except StateError:
+            found = self._bench.cameras(ask=False)
         watched = self._acquirer.cameras
         for facts in found:
             attendant = watched[facts["camera"]]

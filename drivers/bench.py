@@ -85,9 +85,12 @@ class Bench:
         self._clock = clock
         self._presented = False
 
-    def cameras(self) -> list[Facts]:
-        """Return who the cameras are; what one does not tell is None."""
-        return [self._identity(role, camera) for role, camera in self._rig.cameras.items()]
+    def cameras(self, *, ask: bool = True) -> list[Facts]:
+        """Return who the cameras are; what one does not tell is None.
+
+        :param ask: False touches no device, and may be called from any thread.
+        """
+        return [self._identity(role, camera, ask=ask) for role, camera in self._rig.cameras.items()]
 
     def identity(self, role: str) -> Facts:
         """Return who a camera is. Raises `DataError` for an unknown camera."""
@@ -234,8 +237,8 @@ class Bench:
             taken.errors.append(error)
         return [frame for frame in frames if not wanted.channels or frame.channel in wanted.channels]
 
-    def _identity(self, role: str, camera: Camera) -> Facts:
-        told = {key: _read(camera.features, name)[0] for key, name in _TOLD.items()}
+    def _identity(self, role: str, camera: Camera, *, ask: bool = True) -> Facts:
+        told = {key: _read(camera.features, name)[0] if ask else None for key, name in _TOLD.items()}
         if isinstance(told["address"], int):
             told["address"] = str(ipaddress.ip_address(told["address"] & 0xFFFFFFFF))
         settings = self._settings_of(role)

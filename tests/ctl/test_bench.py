@@ -253,10 +253,12 @@ def test_a_run_comes_first(through: Run, served: tuple[Path, Daemon, Client], tm
     client.call("PrepareRecipe", {"RecipeId": "plate"})
     try:
         client.call("StartContinuous", {"Parameters": {"interval_ms": 5}})
-        for words in (("camera", "snap", "--out", str(tmp_path / "x.tif")), ("light", "off"), ("camera", "list")):
+        for words in (("camera", "snap", "--out", str(tmp_path / "x.tif")), ("light", "off"), ("camera", "info")):
             code, _, err = through(*words)
             assert code == 1
             assert "run is on" in err
+        found = json.loads(through("camera", "list", "--json")[1])["cameras"][0]
+        assert (found["name"], found["state"], found["model"]) == ("simulated", "well", None), "the device is not asked"
         client.call("Stop")
         code, out, _ = through("camera", "snap", "--out", str(tmp_path / "y.tif"), "--json")
         assert code == 0

@@ -184,6 +184,24 @@ def test_the_digital_numbers_under_the_pointer_are_those_of_every_channel(tmp_pa
 
 
 @pytest.mark.browser
+def test_the_pictures_stay_where_they_are_under_the_pointer(tmp_path: Path, page: Any) -> None:
+    with bench(tmp_path) as (cell, address):
+        inspect(cell, "A-1")
+        page.set_viewport_size({"width": 1024, "height": 768})
+        page.goto(f"{address}/live")
+        page.wait_for_selector("#frames .view:nth-child(3) .histogram .counts")
+        place = page.locator("#frames .stack").first
+        before = place.bounding_box()
+        page.mouse.move(before["x"] + before["width"] / 2, before["y"] + before["height"] / 2)
+        assert eventually(lambda: page.locator("#frames .value").first.text_content() != "")
+        page.mouse.wheel(0, -240)
+        assert eventually(lambda: page.locator("#zoom").text_content() == "1.8×")
+        page.keyboard.press("Space")
+        page.wait_for_selector("#verdict.held")
+        assert place.bounding_box() == before
+
+
+@pytest.mark.browser
 def test_a_held_part_stays_while_others_go_by(tmp_path: Path, page: Any) -> None:
     with bench(tmp_path) as (cell, address):
         inspect(cell, "A-1")

@@ -6,6 +6,7 @@ import { load } from "./pictures.js";
 
 const WHOLE_PX = 1280; // longest side of a picture from the server
 const LEAST_PX = 12; // of the part across a tile, when zoomed in as far as it goes
+const LABEL_PX = 13; // on the screen, whatever the zoom
 const PATCH = 64;
 const KEPT_PATCHES = 48;
 const SETTLED_MS = 140;
@@ -181,7 +182,7 @@ function outline(tile) {
   const { view, picture, regions } = state;
   tile.layers.regions.replaceChildren();
   if (!state.outlined) return;
-  const size = Math.max(view.width, view.height) / 36;
+  const size = LABEL_PX / scaleOf(tile);
   for (const { box: at, defect_class: name, score } of regions) {
     tile.layers.regions.append(svg("rect", { ...at, class: "region" }));
     const above = at.y - view.y > 1.6 * size;
@@ -288,3 +289,6 @@ function patchAt(picture, spot) {
   }
   return patch;
 }
+
+// Tiles change with the window, and what is drawn in the screen's own size with them.
+window.addEventListener("resize", place);
