@@ -38,7 +38,7 @@ _SNAPS = 200
 class Hardware:
     """Answers what people ask of cameras and light. Called by the worker that prepares recipes, so the two don't cross.
 
-    Every method but :meth:`cameras` raises `StateError` while a run is on, all of them `AcquisitionTimeout` when the line
+    Every method but :meth:`cameras` raises `StateError` while a run is on, all raise `AcquisitionTimeout` when the line
     does not come to it, and what the devices raise.
     """
 

@@ -220,7 +220,8 @@ function watch(stack) {
   stack.addEventListener("wheel", (event) => {
     event.preventDefault();
     const lines = event.deltaMode === 1 ? event.deltaY * 24 : event.deltaY;
-    zoom(Math.exp(-Math.max(-240, Math.min(240, lines)) / 400), at(event));
+    // Not cut off: the browser may put several turns of the wheel into one event.
+    zoom(Math.exp(-lines / 400), at(event));
   }, { passive: false });
   stack.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
