@@ -125,7 +125,7 @@ def test_all_channels_are_zoomed_read_and_marked_together(tmp_path: Path, page: 
     with bench(tmp_path) as (cell, address):
         inspect(cell, "A-1")
         page.goto(f"{address}/live")
-        page.wait_for_selector("#frames .view:nth-child(3) .histogram .counts")
+        assert eventually(lambda: page.locator("#frames .histogram .counts").count() == 3)
         told = page.locator("#frames .clip").all_text_contents()
         assert told[:2] == ["0: 0 %", "4095: 0 %"]
         assert told[2] == "0: 50 %"
@@ -189,7 +189,7 @@ def test_the_pictures_stay_where_they_are_under_the_pointer(tmp_path: Path, page
         inspect(cell, "A-1")
         page.set_viewport_size({"width": 1024, "height": 768})
         page.goto(f"{address}/live")
-        page.wait_for_selector("#frames .view:nth-child(3) .histogram .counts")
+        assert eventually(lambda: page.locator("#frames .histogram .counts").count() == 3)
         place = page.locator("#frames .stack").first
         before = place.bounding_box()
         page.mouse.move(before["x"] + before["width"] / 2, before["y"] + before["height"] / 2)
