@@ -31,8 +31,8 @@ T = TypeVar("T")
 _BUDGET_S = 0.5
 #: Features that are read in one errand: a real camera has hundreds, and takes a millisecond for each.
 _FEATURES = 40
-#: Pictures that people took and that are kept below `snaps/`; the oldest go.
-_SNAPS = 200
+#: Pictures that people took and that are kept below `snaps/`, and what they may take; the oldest go.
+_SNAPS, _SNAPS_BYTES = 200, 2 << 30
 
 
 class Hardware:
@@ -155,10 +155,16 @@ class Hardware:
         return known[0] if known else self._bench.own_recipe(role)
 
     def _save(self, frames: list[Frame], recipe: Recipe, *, stacked: bool) -> list[str]:
+        self._state.require_free(self._bench.settings.minimum_free_mb)
         folder = self._state.root / "snaps"
         paths = save_frames(frames, recipe, folder, self._clock(), stacked=stacked, emulated=self._acquirer.emulated)
-        earlier = sorted(set(folder.glob("*.tif")) - set(paths), key=lambda file: file.stat().st_mtime)
-        remove(earlier[:-_SNAPS])
+        room, kept = _SNAPS_BYTES, 0
+        superfluous = []
+        for file in sorted(set(folder.glob("*.tif")) - set(paths), key=lambda file: file.stat().st_mtime, reverse=True):
+            room, kept = room - file.stat().st_size, kept + 1
+            if room < 0 or kept > _SNAPS:
+                superfluous.append(file)
+        remove(superfluous)
         return [self._state.relative(path) for path in paths]
 
     def _between_parts(self, errand: Callable[[], T]) -> T:

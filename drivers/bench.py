@@ -80,7 +80,7 @@ class Bench:
     """The opened hardware of one cell, for looking at."""
 
     def __init__(self, settings: Settings, rig: Rig, clock: Monotonic = monotonic) -> None:
-        self._settings = settings
+        self.settings = settings
         self._rig = rig
         self._clock = clock
         self._presented = False
@@ -201,7 +201,7 @@ class Bench:
 
     def lights(self) -> Facts:
         """Return the light's lines and how brightly each shines. Raises `LightError`."""
-        light, settings = self._rig.light, self._settings.light
+        light, settings = self._rig.light, self.settings.light
         shining = light.levels()
         return {
             "driver": settings.driver,
@@ -253,7 +253,7 @@ class Bench:
         }
 
     def _settings_of(self, role: str) -> CameraSettings:
-        return self._settings.camera if role == FIRST_CAMERA else self._settings.cameras[role]
+        return self.settings.camera if role == FIRST_CAMERA else self.settings.cameras[role]
 
 
 def adjusted(recipe: Recipe, exposure_us: float | None, gain_db: float | None) -> Recipe:

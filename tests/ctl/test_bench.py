@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -363,3 +364,25 @@ def test_a_tally_counts_losses_and_gives_up_only_after_a_while() -> None:
 )
 def test_a_bar_is_as_long_as_its_share(share: float, shown: str) -> None:
     assert bar(share, 8) == shown.ljust(8)
+
+
+def test_what_people_took_is_given_up_oldest_first(
+    through: Run, served: tuple[Path, Daemon, Client], tmp_path: Path
+) -> None:
+    folder = served[0].parent / "state" / "snaps"
+    folder.mkdir(exist_ok=True)
+    for number in range(205):
+        file = folder / f"old-{number:03d}.tif"
+        file.write_bytes(b"")
+        os.utime(file, (number, number))
+    large = folder / "large.tif"
+    large.touch()
+    os.truncate(large, 3 << 30)
+    os.utime(large, (1000, 1000))
+    assert through("camera", "snap", "--out", str(tmp_path / "x.tif"))[0] == 0
+    left = {file.name for file in folder.glob("*.tif")}
+    assert "large.tif" not in left
+    assert not left & {f"old-{number:03d}.tif" for number in range(205)}, (
+        "what is older than the large one goes before it"
+    )
+    assert left, "and what was just taken stays"
