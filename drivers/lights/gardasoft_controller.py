@@ -6,6 +6,7 @@ dark. An answer that is late can therefore never be taken for another's.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from cell.clock import Monotonic, monotonic
@@ -64,21 +65,15 @@ class Controller:
     def set(self, wanted: Mapping[str, Setting]) -> bool:
         """Make these lines do this and all others dark, sending only what changes; tell whether anything did.
 
-        After an error the controller was made dark, if it answered at all.
+        After an error the lines may do anything.
         """
         self._use()
         target = {line: wanted.get(line, self.dark) for line in self.outputs}
         changes = {line: setting for line, setting in target.items() if self._known.get(line) != setting}
-        if not changes:
-            self._heed()
-            return False
-        try:
+        if changes:
             self._send(changes)
-            self._heed()
-        except LightError:
-            self._darken_quietly()
-            raise
-        return True
+        self._heed()
+        return bool(changes)
 
     def read(self) -> dict[str, Status]:
         """Return what every line does, as the controller tells it."""
@@ -99,9 +94,11 @@ class Controller:
             self._reconnect()
 
     def close(self) -> None:
-        """Switch dark as far as possible and disconnect. Never raises."""
+        """Switch dark, if the controller still answers, and disconnect. Never raises."""
+        self._known.clear()
         if self._link.connected:
-            self._darken_quietly()
+            with contextlib.suppress(LightError):
+                self._send(dict.fromkeys(self.outputs, self.dark))
         self._link.close()
 
     def _use(self) -> None:
@@ -264,12 +261,3 @@ class Controller:
         if self._link.connected:
             self._exchange("GR", "VR")
             self._events.clear()
-
-    def _darken_quietly(self) -> None:
-        """Make everything dark if the controller still answers; on a new connection it becomes dark anyway."""
-        self._known.clear()
-        if self._link.connected:
-            try:
-                self._send(dict.fromkeys(self.outputs, self.dark))
-            except LightError:
-                self._link.close()

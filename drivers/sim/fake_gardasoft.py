@@ -39,7 +39,9 @@ class Trouble(Enum):
     DRIPPING = auto()  # a good answer, byte by byte
     CLIPPED = auto()  # brightness limited to half, with Err 5
     CLIPPED_SILENTLY = auto()  # the same without a word
+    WARNED = auto()  # Err 5, and nothing that shows why
     REFUSED = auto()  # Err 1
+    NOISE = auto()  # some bytes before a good answer
     EVENT_FIRST = auto()  # an event with a prompt of its own before the answer
     STALE = auto()  # the answer of the line before
 
@@ -221,6 +223,8 @@ class FakeGardasoft:
             reply = stale
         if trouble is Trouble.EVENT_FIRST:
             reply = b"Evt1,128;\n\r>" + reply
+        if trouble is Trouble.NOISE:
+            reply = b"\x07~" + reply
         if trouble is Trouble.HALF:
             reply = reply[: len(reply) // 2]
         if trouble is Trouble.DRIPPING:
@@ -248,7 +252,7 @@ class FakeGardasoft:
                 answer = "Err 1"
             else:
                 answer = self.outputs.obey(text, half=clip)
-                if clip and trouble is Trouble.CLIPPED and not text.startswith("ST"):
+                if trouble in {Trouble.CLIPPED, Trouble.WARNED} and not text.startswith("ST"):
                     answer = "Err 5"
             replies.append((command if self._echo else "") + answer)
         return ("\n\r".join(replies) + "\n\r>").encode("ascii", "replace")
