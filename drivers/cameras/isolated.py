@@ -33,7 +33,7 @@ _LOG = logging.getLogger(__name__)
 #: How long a vendor's library may take, seconds. Opening looks for cameras on every network.
 _OPEN_S = 30.0
 _RECOVER_S = 15.0
-_CONFIGURE_S = 8.0
+_CONFIGURE_S = 5.0  # with the time to kill it below the unit's WatchdogSec
 _FEATURE_S = 3.0
 _CLOSE_S = 3.0
 _REPLACE_S = 1.0
@@ -94,7 +94,7 @@ class IsolatedCamera:
         return self._process.alive
 
     def configure(self, recipe: Recipe) -> None:
-        """See the contract. Raises `AcquisitionTimeout` when the camera takes longer than 8 s."""
+        """See the contract. Raises `AcquisitionTimeout` when the camera takes longer than 5 s."""
         self._recipe = recipe
         self._require_open()
         self._process.begin("configure", _CONFIGURE_S, **self._recipe_and_memory())
