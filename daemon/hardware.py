@@ -1,7 +1,7 @@
 """Cameras and lights for a person at the bench: between two parts, on the line thread, and never while a run is on.
 
-A part that comes while a person looks waits for one errand of at most about a second and a frame's time-out; its
-deadline answers it if that is too long. Frames are measured and written after the line has gone on.
+A part that comes while a person looks waits for the exposure under way and no more. Frames are measured and written
+after the line has gone on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 #: How long one errand takes frames before it lets the line go on, seconds.
 _BUDGET_S = 0.5
 #: Features that are read in one errand: a real camera has hundreds, and takes a millisecond for each.
-_FEATURES = 40
+_FEATURES = 10
 #: Pictures that people took and that are kept below `snaps/`, and what they may take; the oldest go.
 _SNAPS, _SNAPS_BYTES = 200, 2 << 30
 
@@ -97,6 +97,7 @@ class Hardware:
             count=asked.count,
             lights=asked.lights,
             budget_s=_BUDGET_S,
+            give_way=self._busy,
         )
         recipe, taken = self._between_parts(lambda: self._take(asked, wanted))
         paths = [] if asked.save == "no" else self._save(taken.frames, recipe, stacked=asked.save == "stack")
@@ -118,6 +119,8 @@ class Hardware:
         recipe = self._set_up(role, asked)
         self._bench.present(asked.part_id)
         taken = self._bench.take(role, recipe, wanted)
+        if taken.gave_way and (not taken.frames or asked.save == "stack"):
+            raise StateError("a part came before the frames were taken; ask again between two parts")
         if not taken.frames and taken.errors:
             attendant.note(fault_of(taken.errors[-1]))
             raise taken.errors[-1]
@@ -176,5 +179,8 @@ class Hardware:
         return self._station.line.between_parts(when_idle, ERRAND_S)
 
     def _require_idle(self) -> None:
-        if self._station.line.occupied or self._station.machine.now.state in EXECUTING:
+        if self._busy():
             raise StateError("a part is under way or a run is on; Stop it first, or ask again between two parts")
+
+    def _busy(self) -> bool:
+        return self._station.line.occupied or self._station.machine.now.state in EXECUTING

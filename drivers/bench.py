@@ -51,13 +51,15 @@ _TOLD = {
 class Wanted:
     """Frames that are asked for. `lights` replace the channels' own; {} is darkness.
 
-    `channels` are names of the recipe's channels, all of the camera's when empty. `budget_s` ends a long series early.
+    `channels` are names of the recipe's channels, all of the camera's when empty. `budget_s` ends a long series early,
+    and so does `give_way` when it is True before an exposure: somebody else needs the camera.
     """
 
     channels: tuple[str, ...] = ()
     count: int = 1
     lights: Mapping[str, float] | None = None
     budget_s: float = 1.0
+    give_way: Callable[[], bool] = lambda: False
 
 
 @dataclass(slots=True)
@@ -68,6 +70,7 @@ class Taken:
     failures: list[str] = field(default_factory=list)
     errors: list[HardwareError] = field(default_factory=list)
     seconds: float = 0.0
+    gave_way: bool = False
 
     @property
     def lost(self) -> int:
@@ -188,6 +191,9 @@ class Bench:
         try:
             for _ in range(min(wanted.count, most)):
                 for group in groups:
+                    if wanted.give_way():
+                        taken.gave_way = True
+                        return taken
                     taken.frames += self._expose(camera, settings, group, wanted, taken)
                     # Whoever waits in vain must not wait once for every channel.
                     if taken.errors and self._clock() - began > wanted.budget_s:

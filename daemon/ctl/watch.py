@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cell.clock import monotonic
-from cell.errors import HardwareError
+from cell.errors import HardwareError, StateError
 from cell.recipes import Rect
 from daemon.ctl import bench, camera, render
 from daemon.ctl.camera import ChannelOption, ExposureOption, GainOption, Name, PartOption, RecipeOption
@@ -31,6 +31,8 @@ _PAST = 0.97
 _ROUNDS = 16
 #: Nobody turns a lens faster than this can be followed, and the line must get its turn.
 _UPDATE_S = 0.1
+#: How long a display waits for its turn between parts, seconds.
+_PARTS_PASS_S = 3.0
 #: So many requests in a row that gave no frame end a stream: a camera that is gone does not come back by asking.
 _PATIENCE = 5
 
@@ -61,7 +63,8 @@ def focus(  # noqa: PLR0913, PLR0917 (each is an option on the command line)
     best: dict[str, float] = {}
     last: list[Facts] = []
     with bench.opened(session) as hardware, _display(session) as show:
-        for frames in _rounds(lambda: hardware.take(asked), count):
+        take = _between_parts(hardware.take)
+        for frames in _rounds(lambda: take(asked, None), count):
             last = frames
             for frame in frames:
                 best[frame["channel"]] = max(best.get(frame["channel"], 0.0), frame["sharpness"])
@@ -97,9 +100,10 @@ def stream(  # noqa: PLR0913, PLR0917 (as above)
     began = monotonic()
     try:
         with bench.opened(session) as hardware, _display(session) as show:
+            take = _between_parts(hardware.take)
             while not tally.enough(frames) and not (seconds and monotonic() - began >= seconds):
                 rounds = tally.rounds(frames)
-                taken = tally.add(lambda: hardware.take(asked | {"count": rounds}, save))  # noqa: B023
+                taken = tally.add(lambda: take(asked | {"count": rounds}, save))  # noqa: B023
                 if session.as_json and taken:
                     render.json_line({"frames": taken["frames"], "lost": taken["lost"], "failures": taken["failures"]})
                 elif not session.as_json:
@@ -260,6 +264,22 @@ def bar(share: float, width: int = _BAR) -> str:
     """Return a bar of eighths of a character, full at 1."""
     eighths = round(max(0.0, min(1.0, share)) * width * 8)
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()).ljust(width)
+
+
+def _between_parts(take: Callable[[Facts, Path | None], Facts]) -> Callable[[Facts, Path | None], Facts]:
+    """Return `take` that waits for its turn when parts come first, and gives up when they don't end: a run is on."""
+
+    def patiently(asked: Facts, folder: Path | None) -> Facts:
+        until = monotonic() + _PARTS_PASS_S
+        while True:
+            try:
+                return take(asked, folder)
+            except StateError:
+                if monotonic() >= until:
+                    raise
+                time.sleep(_UPDATE_S)
+
+    return patiently
 
 
 def _rounds(take: Callable[[], Facts], count: int | None) -> Iterator[list[Facts]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import typer
 from PIL import Image
 
+from cell.settings import load
 from cell.store import images
 from cell.store.layout import StateLock
 from cell.wire.client import Client
@@ -21,7 +23,9 @@ from daemon.ctl.camera import show_report
 from daemon.ctl.session import Session
 from daemon.ctl.watch import Tally, bar
 from daemon.main import Daemon
+from drivers.bench import Wanted, opened
 from drivers.conformance.report import CheckResult, Outcome, Report
+from drivers.registry import open_rig
 from tests.ctl.bench_cell import Run, configured, daemon_of, runner, twelve_bit
 from tests.ctl.test_terminal import in_terminal
 
@@ -274,6 +278,41 @@ def test_a_run_comes_first(through: Run, served: tuple[Path, Daemon, Client], tm
         assert "no model" in verdict["reasons"][0]
     finally:
         client.call("UnprepareRecipe")
+
+
+def test_a_stream_makes_way_for_parts_and_goes_on(through: Run, served: tuple[Path, Daemon, Client]) -> None:
+    client = served[2]
+    client.call("PrepareRecipe", {"RecipeId": "plate"})
+    reasons: list[str] = []
+
+    def parts() -> None:
+        with Client(f"ipc://{served[0].parent}/c", timeout_s=10) as plc:
+            for number in range(12):
+                result = plc.call("StartSingleJob", {"PartId": f"good-{number:06d}"})["Result"]["ResultContent"]
+                reasons.append(result["reasons"][0])
+
+    plc = threading.Thread(target=parts, name="test-plc")
+    plc.start()
+    try:
+        code, out, err = through("camera", "stream", "--seconds", "1.5", "--json")
+    finally:
+        plc.join(20)
+        client.call("UnprepareRecipe")
+    assert (code, err) == (0, "")
+    summary = json.loads(out.splitlines()[-1])["summary"]
+    assert summary["frames"] > 0
+    assert (summary["lost"], summary["failed"]) == (0, 0), "frames of parts are not losses of the stream"
+    assert len(reasons) == 12
+    assert all("no model" in reason for reason in reasons), "no part came too late or to nothing"
+
+
+def test_who_must_give_way_takes_nothing_more(tmp_path: Path) -> None:
+    settings = load(configured(tmp_path, twelve_bit()))
+    asked = iter((False, False, True))
+    with opened(settings, open_rig) as bench:
+        bench.set_up(twelve_bit())
+        taken = bench.take("camera", twelve_bit(), Wanted(count=10, give_way=lambda: next(asked)))
+    assert (len(taken.frames), taken.gave_way) == (2, True)
 
 
 def test_frames_of_a_triggered_camera_belong_to_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
