@@ -26,6 +26,7 @@ from daemon.main import Daemon
 from drivers.bench import Wanted, opened
 from drivers.conformance.report import CheckResult, Outcome, Report
 from drivers.registry import open_rig
+from drivers.sim.fake_gardasoft import FakeGardasoft
 from tests.ctl.bench_cell import Run, configured, daemon_of, runner, twelve_bit
 from tests.ctl.test_terminal import in_terminal
 
@@ -232,6 +233,51 @@ def test_a_stream_tells_of_frames_that_did_not_come(through: Run, served: tuple[
     assert code == 74
     summary = json.loads(out.splitlines()[-1])["summary"]
     assert summary["failed"] + summary["lost"] >= 1
+
+
+def test_a_real_controller_shines_for_a_while_and_is_dark_afterwards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = FakeGardasoft()
+    try:
+        light = f"""
+[light]
+driver = "gardasoft"
+host = "{fake.host}"
+port = {fake.port}
+[light.outputs.ring]
+channel = 1
+[light.outputs.bar]
+channel = 2
+"""
+        file = configured(tmp_path)
+        file.write_text(file.read_text() + light)
+        run = runner(file, capsys)
+        found = json.loads(run("light", "list", "--json")[1])
+        assert (found["driver"], [line["line"] for line in found["lines"]]) == ("gardasoft", ["ring", "bar"])
+        seen: list[dict[int, float]] = []
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.01):
+                seen.append(dict(fake.armed()))
+
+        watcher = threading.Thread(target=watch, name="test-watcher")
+        watcher.start()
+        code, out, err = run("light", "set", "ring=0.5", "--seconds", "0.3", "--json")
+        over.set()
+        watcher.join(5)
+        assert (code, err) == (0, "")
+        assert json.loads(out)["lines"] == [{"line": "ring", "level": 0.5}, {"line": "bar", "level": 0.0}]
+        assert max(levels[1] for levels in seen) == 50
+        assert max(levels[2] for levels in seen) == 0
+        assert (fake.armed()[1], fake.armed()[2]) == (0, 0), "dark afterwards"
+        fake.unplug()
+        code, _, err = run("light", "list")
+        assert code == 74
+        assert fake.host in err
+    finally:
+        fake.close()
 
 
 def test_lines_that_no_camera_sees_are_named(run: Run) -> None:
