@@ -200,13 +200,14 @@ class PylonCamera:
         try:
             self._camera = pylon.InstantCamera(factory.CreateDevice(device))
             self._camera.Open()
-            self._nodes.attach(self._camera.GetNodeMap())
+            emulated = device.GetDeviceClass() == _EMULATED_CLASS
+            self._nodes.attach(self._camera.GetNodeMap(), emulated=emulated)
             self._shorten_heartbeat()
         except pylon.GenericException as error:
             self._release()
             raise opening_error(serial, error) from error
         self.features.camera = self._assembly.camera = serial
-        return serial, device.GetDeviceClass() == _EMULATED_CLASS
+        return serial, emulated
 
     def _chosen(self, devices: Any) -> Any:
         wanted = self._settings.device

@@ -16,10 +16,14 @@ class CameraNodes:
     def __init__(self, error: type[Exception]) -> None:
         self.errors: tuple[type[Exception], ...] = (error,)
         self._map: Any = None
+        self._hidden: frozenset[str] = frozenset()
 
-    def attach(self, node_map: Any) -> None:
+    def attach(self, node_map: Any, *, emulated: bool) -> None:
         """Use an open camera's node map."""
         self._map = node_map
+        # pylon's emulator has exposure under both names, and only the older one has an effect: it exposes for 10 ms
+        # whatever is written to, and read back from, the other (measured with pypylon 26.9).
+        self._hidden = frozenset({"ExposureTime"}) if emulated and self.find("ExposureTimeAbs") else frozenset()
 
     def detach(self) -> None:
         """Let it go before the camera is closed."""
@@ -27,7 +31,7 @@ class CameraNodes:
 
     def find(self, name: str) -> Any | None:
         """See `drivers.cameras.features.NodeMap`."""
-        return _valid(self._open().GetNode(name))
+        return None if name in self._hidden else _valid(self._open().GetNode(name))
 
     def all_names(self) -> Iterable[str]:
         """See `drivers.cameras.features.NodeMap`."""
