@@ -77,7 +77,8 @@ class Archive:
         return self._queue.qsize()
 
     def start(self) -> None:
-        """Start the writer."""
+        """Start the writer. Raises `StoreError` when the state directory can't even be looked at."""
+        self._retention.restore_ballast()
         self._thread.start()
 
     def offer(self, frames: FrameSet, verdict: Verdict, rule: ArchiveRule) -> None:
@@ -123,8 +124,8 @@ class Archive:
         try:
             try:
                 self._write(entry)
-            except DiskFull as error:
-                self._get_out(str(error))
+            except DiskFull:
+                self._get_out()
                 self._write(entry)
         except DiskFull as error:
             self.failed += 1
@@ -144,8 +145,8 @@ class Archive:
             return
         self._looked = now
         try:
-            if self._retention.full:
-                self._get_out(f"the disk of {self._state.root} is full; free space on it")
+            if self._retention.full or not self._retention.restore_ballast():
+                self._get_out()
             gone = self._retention.keep_room()
             if now - self._ruled >= _RULE_S:
                 self._ruled = now
@@ -160,16 +161,16 @@ class Archive:
             self._conditions.resolve("retention")
             self._conditions.resolve("disk-full")
 
-    def _get_out(self, sentence: str) -> None:
+    def _get_out(self) -> None:
         """Make room on a full disk and say so. Raises `StoreError` when the stores can't even be asked."""
         gone, freed = self._retention.get_out()
         self._went(gone)
         if gone:
-            sentence = (
+            self._full(
                 f"the disk of {self._state.root} was full; to go on, {freed / 2**20:.1f} MiB of old pictures ({gone}) "
-                "were given up; free space on it or let archive.max_parts keep fewer"
+                "were given up; free space on it or let archive.max_parts keep fewer",
+                helped=True,
             )
-        self._full(sentence, helped=gone > 0)
 
     def _full(self, sentence: str, *, helped: bool) -> None:
         if helped is not self._helped:

@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from cell import settings as settings_module
 from cell.clock import monotonic
-from cell.errors import ConfigurationError, DiskFull, InspectdError, StoreError
+from cell.errors import ConfigurationError, InspectdError, StoreError
 from cell.imaging.folders import physical_part
 from cell.settings import Settings
 from cell.store.files import sweep
@@ -205,10 +205,6 @@ class Daemon:
         self.store.requests.prune(now - _KEEP_REQUESTS)
         self.store.prune_events(_KEEP_EVENTS)
         sweep(self.state.archive)
-        try:
-            self.state.ensure_ballast()
-        except DiskFull as error:
-            self.conditions.raise_("disk-full", str(error))
         recipes.load_folder(self.settings.recipes_dir, self.store, self.conditions)
         self._stack.callback(self._stop_archive)
         self.archive.start()

@@ -21,6 +21,7 @@ from benchmarks.demo.scenario import Scenario
 from cell.errors import ConfigurationError, JobError
 from cell.jobs import Job, JobState
 from cell.settings import Settings
+from cell.store.files import disk_errors, write_bytes
 from cell.store.layout import StateDir
 from cell.wire.client import Client
 
@@ -139,12 +140,13 @@ def workshop(folder: Path, scenario: Scenario, console: Console, threads: int) -
     state = folder / "state"
     for stale in (state, folder / "recipes", folder / "run", folder / "logs"):
         shutil.rmtree(stale, ignore_errors=True)
-    (folder / "recipes").mkdir(parents=True)
-    (folder / "run").mkdir()
-    recipe = scenario.recipe
-    (folder / "recipes" / f"{recipe.recipe_id}.json").write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
-    config = folder / "inspectd.toml"
-    config.write_text(_toml(folder, scenario, threads), encoding="utf-8")
+    with disk_errors(folder):
+        (folder / "recipes").mkdir(parents=True)
+        (folder / "run").mkdir()
+        (folder / "logs").mkdir()
+    recipe, config = scenario.recipe, folder / "inspectd.toml"
+    write_bytes(folder / "recipes" / f"{recipe.recipe_id}.json", recipe.model_dump_json(indent=1).encode())
+    write_bytes(config, _toml(folder, scenario, threads).encode())
     # pylon shows its emulated camera when this is set; the daemon's process inherits it.
     os.environ["PYLON_CAMEMU"] = "1"
     # Checked here, so that a mistake is told before anything starts.

@@ -77,7 +77,7 @@ def test_a_disk_without_room_is_a_condition_and_parts_are_judged_all_the_same(tm
         cell.client.call("inspectd.deploy", {"model": "m", "promote": True})
         assert [cell.trigger(f"good-{number}")["outcome"] for number in range(3)] == ["OK"] * 3
         assert eventually(lambda: {"disk-full", "disk-low"} <= {c["name"] for c in cell.status()["conditions"]})
-        assert cell.status()["archive"]["failed"] == 3
+        assert eventually(lambda: cell.status()["archive"]["failed"] == 3)
         assert _files(tmp_path) == set()
 
 
