@@ -32,9 +32,16 @@ class EventLog:
         self.now = clock
 
     def tell(self, event: Event) -> None:
-        """Publish now; the store keeps it with the next commit. For what happens while a part is under way."""
+        """Publish now; the store keeps it with the next commit. For what happens while a part is under way.
+
+        An event that the store can't even number, because the disk is full, goes to the journal alone: whoever tells it
+        has a part to judge or a verdict to give.
+        """
         with self._lock:
-            self._publish(self._store.stamp(event))
+            try:
+                self._publish(self._store.stamp(event))
+            except StoreError as error:
+                _LOG.error("an event can't be told (%s): %s", error, event.model_dump_json())
 
     def keep(self, events: Iterable[Event]) -> None:
         """Store durably, then publish. Raises `StoreError`."""

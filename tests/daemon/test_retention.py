@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from cell.defects import Mask, Split
 from cell.errors import DiskFull
-from cell.frames import StoredStack
+from cell.frames import Frame, StoredStack
 from cell.settings import ArchiveSettings
 from cell.store.images import write_stack
 from cell.store.layout import StateDir
@@ -151,6 +152,28 @@ def test_room_is_made_of_the_oldest_good_parts_first(archived: Archived) -> None
     assert gone == 20 - len(there) > 0
     good = [number for number in there if archived.line.archive.get(f"j{number}").outcome is Outcome.OK]
     assert good == [0, 2]  # every other good part went before any bad one
+
+
+def test_a_verdict_that_finds_no_room_is_fault_and_the_line_lives_on(tmp_path: Path) -> None:
+    manifest = contrast_model(tmp_path)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def no_more_room(frame: Frame) -> Frame:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, unlimited[1]))
+        return frame
+
+    with running(tmp_path) as cell:
+        cell.ready()
+        cell.client.call("inspectd.deploy", {"model": manifest.model_id, "promote": True})
+        assert cell.trigger("good-1")["outcome"] == "OK"
+        cell.camera.trouble = [no_more_room]
+        try:
+            verdict = cell.trigger("good-2")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        assert verdict["outcome"] == "FAULT"
+        assert verdict["reasons"] == ["the verdict can't be stored; see the daemon's conditions"]
+        assert eventually(lambda: _answer(cell, "good-3") == "OK")
 
 
 ON_A_SMALL_DISK = """
