@@ -26,6 +26,7 @@ from drivers.cameras.base import Allocate
 from drivers.cameras.chunks import ChunkData
 from drivers.cameras.features import GenApiFeatures, sentence
 from drivers.cameras.pylon_nodes import CameraNodes, ResultNodes, format_names
+from drivers.cameras.pylon_removal import RemovalWatch
 from drivers.cameras.simulated_stage import deepen
 from drivers.sim.folder_feed import FolderFeed
 
@@ -68,6 +69,7 @@ class PylonCamera:
         self._actual = (0.0, 0.0)
         self._feed: FolderFeed | None = None
         self._camera: Any = None
+        self._watch: RemovalWatch | None = None
         self._formats = format_names(self._pylon)
         self._nodes = CameraNodes(self._pylon.GenericException)
         self.allocate: Allocate = np.empty
@@ -117,10 +119,11 @@ class PylonCamera:
                 raise AcquisitionTimeout(f"channel {channel.name}: camera {self.name} takes no trigger; power-cycle it")
             before = self._clock()
             camera.TriggerSoftware.Execute()
-            # Asked while the sensor is exposed, because the answer takes a millisecond.
-            self._require_there()
+            # Asked while the sensor is exposed, because the answer may take a millisecond.
+            self._require_there(asked=False)
             delivery = self._retrieve(channel, armed, self._timeout_ms)
             if delivery is None:
+                self._require_there(asked=True)
                 raise AcquisitionTimeout(
                     f"channel {channel.name}: no frame from camera {self.name} within {self._timeout_ms} ms; "
                     "check its cable and bandwidth"
@@ -145,7 +148,7 @@ class PylonCamera:
         try:
             delivery = self._retrieve(channel, armed, max(1, round(timeout_s * 1e3)))
             if delivery is None:
-                self._require_there()
+                self._require_there(asked=True)
                 return None
             actual = armed.actual.get(channel.name, self._actual)
             return self._assembly.take(delivery, channel, actual, self.allocate, None)
@@ -195,11 +198,12 @@ class PylonCamera:
     def _open(self) -> tuple[str, bool]:
         pylon = self._pylon
         factory = pylon.TlFactory.GetInstance()
-        device = self._chosen(factory.EnumerateDevices())
+        device, created = self._create(factory)
         serial = str(device.GetSerialNumber())
         try:
-            self._camera = pylon.InstantCamera(factory.CreateDevice(device))
+            self._camera = pylon.InstantCamera(created or factory.CreateDevice(device))
             self._camera.Open()
+            self._watch = RemovalWatch(pylon, self._camera)
             emulated = device.GetDeviceClass() == _EMULATED_CLASS
             self._nodes.attach(self._camera.GetNodeMap(), emulated=emulated)
             self._shorten_heartbeat()
@@ -208,6 +212,20 @@ class PylonCamera:
             raise opening_error(serial, error) from error
         self.features.camera = self._assembly.camera = serial
         return serial, emulated
+
+    def _create(self, factory: Any) -> tuple[Any, Any]:
+        """Return what is known of the device, and the device where it was there without looking for it.
+
+        Looking for cameras takes a quarter of a second even when there is one only.
+        """
+        wanted = self._settings.device
+        if self._found is not None and self._found[0] == wanted:
+            with contextlib.suppress(self._pylon.GenericException):
+                return self._found[1], factory.CreateDevice(self._found[1])
+        self._found = None
+        device = self._chosen(factory.EnumerateDevices())
+        self._found = (wanted, device)
+        return device, None
 
     def _chosen(self, devices: Any) -> Any:
         wanted = self._settings.device
@@ -300,8 +318,8 @@ class PylonCamera:
             raise CameraError(f"camera {self.name} is triggered by {how}, or change camera.trigger")
         return self._recipe, self._armed
 
-    def _require_there(self) -> None:
-        if self._camera.IsCameraDeviceRemoved():
+    def _require_there(self, *, asked: bool) -> None:
+        if self._watch is not None and (self._watch.asked() if asked else self._watch.gone(self._clock())):
             raise CameraError(f"camera {self.name} is gone; check its cable and power")
 
     def _failed(self, channel: Channel, error: Exception) -> CameraError:
@@ -330,6 +348,10 @@ class PylonCamera:
         self._stop_quietly()
         self.features.forget()
         self._nodes.detach()
+        if self._watch is not None:
+            with contextlib.suppress(self._pylon.GenericException):
+                self._watch.end()
+            self._watch = None
         with contextlib.suppress(self._pylon.GenericException):
             self._camera.Close()
         with contextlib.suppress(self._pylon.GenericException):
