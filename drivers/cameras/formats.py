@@ -217,23 +217,25 @@ def _unpack(data: Bytes, pixel_format: PixelFormat, count: int) -> NDArray[np.ui
     """Unpack the first `count` pixels of a stream; one that ends within a group is as good as one of zeros behind."""
     pixels, size = _group(pixel_format)
     groups = -(-count // pixels)
-    if data.size < groups * size:
-        data = np.concatenate([data, np.zeros(groups * size - data.size, np.uint8)])
-    parts = data[: groups * size].reshape(groups, size).astype(np.uint16).T
+    # Every pixel lies within two bytes; the last group's are read with a byte behind it.
+    if data.size <= groups * size:
+        data = np.concatenate([data, np.zeros(groups * size + 1 - data.size, np.uint8)])
     out = np.empty((groups, pixels), np.uint16)
+    mask = (1 << pixel_format.bits) - 1
+
+    def pairs(offset: int, order: str = "<") -> NDArray[np.uint16]:
+        return np.ndarray((groups,), np.dtype(f"{order}u2"), data, offset=offset, strides=(size,))
+
     if pixel_format.packing == "Packed":
         low = pixel_format.bits - 8
-        mask = (1 << low) - 1
-        out[:, 0] = parts[0] << low | parts[1] & mask
-        out[:, 1] = parts[2] << low | parts[1] >> 4 & mask
-    elif pixel_format.bits == 12:
-        out[:, 0] = parts[0] | (parts[1] & 0x0F) << 8
-        out[:, 1] = parts[1] >> 4 | parts[2] << 4
+        high = mask - ((1 << low) - 1)
+        first, second = pairs(0, ">").astype(np.uint16), pairs(1).astype(np.uint16)
+        out[:, 0] = first >> (8 - low) & high | first & ((1 << low) - 1)
+        out[:, 1] = second >> (8 - low) & high | second >> 4 & ((1 << low) - 1)
     else:
-        out[:, 0] = parts[0] | (parts[1] & 0x03) << 8
-        out[:, 1] = parts[1] >> 2 | (parts[2] & 0x0F) << 6
-        out[:, 2] = parts[2] >> 4 | (parts[3] & 0x3F) << 4
-        out[:, 3] = parts[3] >> 6 | parts[4] << 2
+        for index in range(pixels):
+            begin = index * pixel_format.bits
+            out[:, index] = pairs(begin // 8) >> begin % 8 & mask
     return out.reshape(-1)[:count]
 
 

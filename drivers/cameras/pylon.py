@@ -70,6 +70,7 @@ class PylonCamera:
         self._feed: FolderFeed | None = None
         self._camera: Any = None
         self._watch: RemovalWatch | None = None
+        self._found: tuple[str, Any] | None = None  # the device, and the name that it was found under
         self._formats = format_names(self._pylon)
         self._nodes = CameraNodes(self._pylon.GenericException)
         self.allocate: Allocate = np.empty
