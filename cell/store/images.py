@@ -196,7 +196,11 @@ def _decode(data: bytes) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         found = [(tuple(page.shape), str(page.dtype)) for page in pages]
         if found != [(shape[1:], str(facts["dtype"]))] * shape[0]:
             raise ValueError(f"its pages are {found[:2]}, its description says {shape}")
-        return np.stack([page.asarray(maxworkers=1) for page in pages]), facts
+        # Into its place page by page: a large stack must not be in memory twice.
+        stack = np.empty(shape, str(facts["dtype"]))
+        for index, page in enumerate(pages):
+            stack[index] = page.asarray(maxworkers=1)
+        return stack, facts
 
 
 def _check_stack(stack: StoredStack) -> None:

@@ -69,6 +69,8 @@ class Gallery:
             if known is not None:
                 self._stacks.move_to_end(key)
                 return known
+            if self._held() > _CACHE_BYTES:
+                self._stacks.clear()  # a large one has been shown: two would not fit what the service may take
             stack = images.read_stack(self._locate(path, ".tif"))
             _same(digest.of_array(stack.pixels), expected, path)
             self._keep(key, stack)
@@ -96,8 +98,11 @@ class Gallery:
 
     def _keep(self, key: tuple[str, str], stack: StoredStack) -> None:
         self._stacks[key] = stack
-        while len(self._stacks) > 1 and sum(kept.pixels.nbytes for kept in self._stacks.values()) > _CACHE_BYTES:
+        while len(self._stacks) > 1 and self._held() > _CACHE_BYTES:
             self._stacks.popitem(last=False)
+
+    def _held(self) -> int:
+        return sum(kept.pixels.nbytes for kept in self._stacks.values())
 
 
 def render(stack: StoredStack, view: View) -> bytes:
