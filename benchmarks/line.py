@@ -251,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--swaps", type=int, default=6)
     parser.add_argument("--cameras", nargs="+", choices=_CAMERAS, default=list(_CAMERAS))
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--exposure-ms", type=float, default=10.0, help="of each channel")
     parser.add_argument("--deadline-ms", type=float, default=500.0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
@@ -275,6 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rate_per_minute": options.rate,
         "swaps": options.swaps,
         "deadline_ms": options.deadline_ms,
+        "exposure_ms": options.exposure_ms,
         "cpus": os.cpu_count(),
         "load_average": os.getloadavg()[0],
         "cameras": results,
@@ -288,7 +290,14 @@ def _one(
     plan: Plan, options: argparse.Namespace, camera: Camera, engine: EngineKind, progress: Progress, task: Any
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="inspectd-line-") as folder:
-        cell = BenchCell(Path(folder), camera, engine, plan.channels, options.deadline_ms)
+        cell = BenchCell(
+            Path(folder),
+            camera,
+            engine,
+            plan.channels,
+            deadline_ms=options.deadline_ms,
+            exposure_ms=options.exposure_ms,
+        )
         run = measure(
             cell, plan, lambda what: progress.update(task, description=f"{camera} camera, {engine} engine: {what}")
         )

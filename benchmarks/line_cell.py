@@ -41,13 +41,25 @@ _START_S = 60.0
 
 
 class BenchCell:
-    """An emulated cell in a folder of its own, with two deployed-to-be models of one kind of engine."""
+    """An emulated cell in a folder of its own, with two deployed-to-be models of one kind of engine.
 
-    def __init__(self, folder: Path, camera: Camera, engine: EngineKind, channels: int, deadline_ms: float) -> None:
+    Each channel is exposed for `exposure_ms`; its light is dimmed so far that the frames look the same at any.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        camera: Camera,
+        engine: EngineKind,
+        channels: int,
+        *,
+        deadline_ms: float = 500.0,
+        exposure_ms: float = 10.0,
+    ) -> None:
         self.folder = folder
         self.scratch = folder / "scratch"
         self.scratch.mkdir()
-        self.recipe = _recipe(channels, deadline_ms)
+        self.recipe = _recipe(channels, deadline_ms, exposure_ms)
         self.settings = Settings(
             cell_name="benchmark",
             state_dir=folder / "state",
@@ -83,8 +95,9 @@ class BenchCell:
         yield from zip(self.manifests, self._networks, strict=True)
 
     def open_rig(self) -> Rig:
-        """Open the cell's hardware in this process."""
-        return open_rig(self.settings)
+        """Open the cell's hardware in this process, the camera too, which the daemon gives one of its own."""
+        camera = self.settings.camera.model_copy(update={"isolated": False})
+        return open_rig(self.settings.model_copy(update={"camera": camera}))
 
     def bare_engine(self) -> tuple[Engine, NDArray[np.float32]]:
         """Return the first model loaded in this process, and an input for it."""
@@ -132,9 +145,19 @@ class BenchCell:
         return stored(frame_set)
 
 
-def _recipe(channels: int, deadline_ms: float) -> Recipe:
-    changes = {"deadline_ms": deadline_ms, "archive": ArchiveRule(ok_share=1.0, ring=0)}
-    return recipe_for_plate(channels).model_copy(update=changes)
+def _recipe(channels: int, deadline_ms: float, exposure_ms: float) -> Recipe:
+    plate = recipe_for_plate(channels)
+    dimmed = tuple(
+        channel.model_copy(
+            update={
+                "exposure_us": 1e3 * exposure_ms,
+                "lights": {line: min(1.0, channel.exposure_us / (1e3 * exposure_ms)) for line in channel.lights},
+            }
+        )
+        for channel in plate.channels
+    )
+    changes = {"deadline_ms": deadline_ms, "archive": ArchiveRule(ok_share=1.0, ring=0), "channels": dimmed}
+    return plate.model_copy(update=changes)
 
 
 def _network(engine: EngineKind, recipe: Recipe, number: int, scratch: Path) -> bytes:
