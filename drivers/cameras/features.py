@@ -100,6 +100,8 @@ class GenApiFeatures:
         self.camera = camera
         self._map = nodes
         self._found: dict[str, _Node] = {}
+        #: Rises with every write to exposure or gain, whoever makes it.
+        self.exposure_writes = 0
 
     def forget(self) -> None:
         """Drop the nodes of a device that is closed."""
@@ -159,6 +161,7 @@ class GenApiFeatures:
                 "when it can"
             )
         wanted = self._fitting(node, name, value)
+        self.exposure_writes += name.startswith(("Exposure", "Gain"))
         with self._translated(name, f"be set to {_shown(value)}"):
             node.set(wanted)
             actual = node.value

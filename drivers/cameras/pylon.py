@@ -65,7 +65,7 @@ class PylonCamera:
         self._armed: Armed | None = None  # set up and grabbing
         self._closed = False
         self._clean = False  # no frame of an earlier trigger can be under way
-        self._written: tuple[float, float] | None = None
+        self._written: tuple[float, float, int] | None = None
         self._actual = (0.0, 0.0)
         self._feed: FolderFeed | None = None
         self._camera: Any = None
@@ -272,11 +272,11 @@ class PylonCamera:
         return pixels if channel.plane == "mono" else None
 
     def _set_exposure(self, channel: Channel) -> None:
-        """Write exposure and gain when they change."""
-        if self._written != (channel.exposure_us, channel.gain_db):
+        """Write exposure and gain when they change, or when somebody else wrote them."""
+        if self._written != (channel.exposure_us, channel.gain_db, self.features.exposure_writes):
             self._written = None
             self._actual = expose_as(self.features, channel, emulated=self.emulated)
-            self._written = (channel.exposure_us, channel.gain_db)
+            self._written = (channel.exposure_us, channel.gain_db, self.features.exposure_writes)
 
     def _retrieve(self, channel: Channel, armed: Armed, timeout_ms: int) -> Delivery | None:
         """Return the next whole buffer, None when there is none in time. Raises `CameraError` for one that is not."""

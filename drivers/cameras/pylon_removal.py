@@ -22,7 +22,7 @@ class RemovalWatch:
         self._gone = False
         watch = self
 
-        class Handler(pylon.ConfigurationEventHandler):  # type: ignore[misc]
+        class Handler(pylon.ConfigurationEventHandler):
             """Called on a thread of the SDK."""
 
             def OnCameraDeviceRemoved(self, camera: Any) -> None:  # noqa: N802 (the SDK's name)

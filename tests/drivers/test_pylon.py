@@ -82,6 +82,15 @@ def test_exposure_stands_in_the_frame_as_the_camera_says_it(camera: PylonCamera,
         assert frame.exposure_us == pytest.approx(asked, rel=0.02)
 
 
+def test_what_somebody_else_wrote_does_not_expose_the_next_channel(camera: PylonCamera, recipe: Recipe) -> None:
+    channel = recipe.channels[0]
+    camera.expose(channel)
+    camera.features.write("ExposureTime", 40_000.0)
+    frame = camera.expose(channel)
+    assert camera.features.read("ExposureTime") == frame.exposure_us
+    assert frame.exposure_us == pytest.approx(channel.exposure_us, rel=0.005)
+
+
 def test_an_incompletely_grabbed_buffer_is_no_frame(camera: PylonCamera, scene: Pictures, recipe: Recipe) -> None:
     camera.expose(recipe.channels[0])
     camera._camera.ForceFailedBufferCount.Value = 1
