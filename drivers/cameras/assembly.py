@@ -64,6 +64,11 @@ class Assembly:
         self.let_go()
         self._recipe, self._armed = recipe, armed
 
+    def opened(self, camera: str) -> None:
+        """Take note of the camera's name, and that its clock may have begun anew while it was away."""
+        self.camera = camera
+        self._clock = DeviceClock()
+
     def restart(self) -> None:
         """Take note that the camera's counters begin anew."""
         self.let_go()

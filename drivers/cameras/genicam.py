@@ -161,7 +161,8 @@ class GenicamCamera:
         except (CameraError, ConfigurationError):
             self._release()
             raise
-        self.features.camera = self._assembly.camera = device.name
+        self.features.camera = device.name
+        self._assembly.opened(device.name)
         return device.name, device.vendor in _SIMULATORS
 
     def _trigger(self, channel: Channel, armed: Armed) -> float | None:

@@ -211,7 +211,8 @@ class PylonCamera:
         except pylon.GenericException as error:
             self._release()
             raise opening_error(serial, error) from error
-        self.features.camera = self._assembly.camera = serial
+        self.features.camera = serial
+        self._assembly.opened(serial)
         return serial, emulated
 
     def _create(self, factory: Any) -> tuple[Any, Any]:

@@ -190,6 +190,17 @@ def test_a_first_frame_that_is_stale_is_found_with_the_second() -> None:
     clock.check("c", 0, 9.0, 9.0)  # a camera without a clock says nothing
 
 
+def test_a_camera_that_lost_its_power_may_begin_its_clock_anew() -> None:
+    camera = Camera()
+    camera.take(1, stamp=5_000_000_000, exposed=(10.0, 10.1))
+    camera.refused(AcquisitionFault.STALE, 2, stamp=5_000_000_001, exposed=(20.0, 20.1))
+    camera.take(3, stamp=25_000_000_000, exposed=(30.0, 30.1))
+    camera.assembly.opened("T")
+    camera.assembly.restart()
+    camera.take(0, stamp=1_000, exposed=(40.0, 40.1))
+    camera.take(1, stamp=1_000_000_000, exposed=(41.0, 41.1))
+
+
 def test_a_sequence_tells_how_many_were_lost() -> None:
     sequence = Sequence()
     sequence.admit("c", 10, 0)
