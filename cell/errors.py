@@ -103,6 +103,12 @@ class AcquisitionTimeout(HardwareError):
     code = -24
 
 
+class StillBusy(AcquisitionTimeout):
+    """Raise when a device is still being brought back, and may be asked again soon."""
+
+    code = -25
+
+
 class StoreError(InspectdError):
     """Raise when a fact or a picture can't be kept or read back."""
 

@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from cell.clock import Monotonic
-from cell.errors import InspectdError
+from cell.errors import InspectdError, StillBusy
 from cell.frames import AcquisitionFault
 from drivers.cameras.base import Camera
-from drivers.cameras.isolated import IsolatedCamera, StillBusy
+from drivers.cameras.isolated import IsolatedCamera
 
 _LOG = logging.getLogger(__name__)
 

@@ -18,15 +18,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from cell.clock import Monotonic, monotonic
-from cell.errors import CameraError, DataError, HardwareError, InspectdError
+from cell.errors import CameraError, DataError, HardwareError, InspectdError, StillBusy
 from cell.frames import Frame
 from cell.recipes import Channel, Recipe
 from cell.settings import CameraSettings, EmulatedCellSettings
 from drivers.cameras.messages import frame_of, shape_of
-from drivers.cameras.process import CameraProcess, StillBusy
+from drivers.cameras.process import CameraProcess
 from drivers.cameras.shared_frames import FrameRing, RingPlan
-
-__all__ = ["IsolatedCamera", "StillBusy"]
 
 _LOG = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cell.clock import Monotonic
-from cell.errors import AcquisitionTimeout, CameraError
+from cell.errors import AcquisitionTimeout, CameraError, StillBusy
 from cell.frames import AcquisitionFault
 from drivers.cameras.messages import LARGEST, Call, decode_reply, encode_call
 
@@ -35,10 +35,6 @@ _REAP_S = 1.0
 _LAST_WORDS_S = 0.05
 #: What belongs to the daemon alone: its line to systemd and its settings.
 _PRIVATE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-
-
-class StillBusy(AcquisitionTimeout):
-    """Raise when a call has not ended yet but may still; :meth:`CameraProcess.finish` waits on."""
 
 
 class CameraProcess:

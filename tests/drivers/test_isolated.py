@@ -16,12 +16,12 @@ import numpy as np
 import psutil
 import pytest
 
-from cell.errors import AcquisitionTimeout, CameraError, ConfigurationError, HardwareError, SdkMissing
+from cell.errors import AcquisitionTimeout, CameraError, ConfigurationError, HardwareError, SdkMissing, StillBusy
 from cell.frames import AcquisitionFault
 from cell.recipes import Recipe
 from cell.settings import EmulatedCellSettings
 from drivers.cameras.base import fault_of
-from drivers.cameras.isolated import IsolatedCamera, StillBusy
+from drivers.cameras.isolated import IsolatedCamera
 from drivers.cameras.shared_frames import FrameRing, RingPlan, SlotWriter
 from drivers.registry import open_rig
 from drivers.sim.folder_feed import FolderFeed
