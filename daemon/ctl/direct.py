@@ -7,7 +7,7 @@ write it: two programs must not drive one camera.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -217,8 +217,11 @@ def _nothing(lights: Mapping[str, float]) -> None:
     del lights
 
 
-def sheet() -> Callable[..., None]:
-    """Return what draws the emulated cell's contact sheet; imported when asked for, because it renders."""
-    from drivers.sim.sheet import plate_sheet
+def product_sheet(
+    file: Path, products: Sequence[str], lights: str, each: int, seed: int, on_part: Callable[[str, int, int], None]
+) -> int:
+    """Draw the emulated cell's contact sheet; see `drivers.sim.contact.product_sheet`."""
+    # Not above: who looks through a camera need not wait for the renderer.
+    from drivers.sim import contact
 
-    return plate_sheet
+    return contact.product_sheet(file, products, lights, each, seed, on_part)

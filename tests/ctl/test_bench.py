@@ -426,12 +426,22 @@ def test_a_broken_rule_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_emulated_cell_is_drawn(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "sheet" / "cell.png"
-    code, text, err = run("sim", str(out), "--lights", "2", "--each", "1", "--json")
+    code, text, err = run("sim", str(out), "--product", "foil", "--lights", "2", "--json")
     assert (code, err) == (0, "")
-    assert json.loads(text)["path"] == str(out)
+    found = json.loads(text)
+    assert found["path"] == str(out)
+    assert found["parts"] >= 5
     with Image.open(out) as picture:
-        assert min(picture.size) > 500
-        assert len(set(np.asarray(picture.convert("L")).ravel().tolist())) > 50
+        pixels = np.asarray(picture)
+    assert pixels.shape[0] > 200 * found["parts"]
+    assert len(np.unique(pixels[..., 0])) > 50
+    marked = (pixels == (255, 64, 64)).all(axis=2)
+    assert marked[:, pixels.shape[1] * 2 // 3 :].any(), "true masks are outlined in the last column"
+    assert not marked[:, : pixels.shape[1] * 2 // 3].any(), "and nowhere else"
+    code, _, err = run("sim", str(out), "--product", "nosuch")
+    assert (code, "there are" in err) == (78, True)
+    code, _, err = run("sim", str(out), "--product", "foil", "--lights", "sun")
+    assert code == 78
 
 
 def test_a_tally_counts_losses_and_gives_up_only_after_a_while() -> None:

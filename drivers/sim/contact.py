@@ -1,0 +1,119 @@
+"""A contact sheet of the rendered products: parts with their defects down, lights across, what is true at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from cell.errors import ConfigurationError
+from cell.recipes import Rect
+from drivers.sim.cell import EmulatedCell
+from drivers.sim.products.catalogue import PRODUCTS, named
+from drivers.sim.studio import GOOD, StudioProduct, recipe_for
+
+_GAP, _CAPTION = 4, 14
+_GROUND, _INK, _TRUE = (24, 24, 24), (220, 220, 220), (255, 64, 64)
+#: Least side of the region about a defect that is shown enlarged, pixels.
+_NEAR = 56
+
+Picture = NDArray[np.uint8]  # (H, W, 3)
+
+
+def product_sheet(
+    file: Path,
+    products: Sequence[str] = (),
+    lights: str = "4+ring",
+    each: int = 1,
+    random_seed: int = 1,
+    on_part: Callable[[str, int, int], None] = lambda _name, _done, _of: None,
+) -> int:
+    """Write a PNG: `each` parts of every class of every product, a column for each light; return how many parts.
+
+    The last column shows the defect enlarged, its true mask outlined. `products` are all when empty; `lights` is a rig
+    as in ``disc-4+ring``. `on_part` is told what is rendered next. Raises `ConfigurationError` for an unknown product
+    or light, `OSError`.
+    """
+    chosen = [_product(name, lights, random_seed) for name in (products or tuple(PRODUCTS))]
+    rows = [
+        (product, f"{kind}-{index:06d}")
+        for product in chosen
+        for kind in (GOOD, *product.blueprint.defects)
+        for index in range(each)
+    ]
+    width = max(product.width for product in chosen)
+    height = max(product.height for product in chosen)
+    columns = len(chosen[0].lines) + 1
+    size = ((width + _GAP) * columns + _GAP, (height + _CAPTION + _GAP) * len(rows) + _GAP)
+    sheet = Image.new("RGB", size, _GROUND)
+    draw = ImageDraw.Draw(sheet)
+    for row, (product, part_id) in enumerate(rows):
+        on_part(f"{product.blueprint.name} {part_id}", row, len(rows))
+        top = _GAP + row * (height + _CAPTION + _GAP)
+        for column, (name, picture) in enumerate(_pictures(product, part_id, random_seed)):
+            left = _GAP + column * (width + _GAP)
+            draw.text((left, top), f"{product.blueprint.name}  {part_id}  {name}", fill=_INK)
+            sheet.paste(Image.fromarray(picture), (left, top + _CAPTION))
+    sheet.save(file)
+    return len(rows)
+
+
+def _product(name: str, lights: str, random_seed: int) -> StudioProduct:
+    if name not in PRODUCTS:
+        raise ConfigurationError(f"there is no emulated product {name}; there are {', '.join(PRODUCTS)}")
+    blueprint, lamps = named(f"{name}-{lights}")
+    return StudioProduct(blueprint, lamps, random_seed)
+
+
+def _pictures(product: StudioProduct, part_id: str, random_seed: int) -> list[tuple[str, Picture]]:
+    recipe = recipe_for(product)
+    cell = EmulatedCell(product, random_seed)
+    cell.present(part_id)
+    shown: list[tuple[str, Picture]] = []
+    for channel in recipe.channels:
+        cell.illuminate(channel.lights)
+        pixels = cell.picture(recipe.height, recipe.width, channel.exposure_us, channel.gain_db)
+        grey = (pixels >> max(0, product.bit_depth - 8)).astype(np.uint8)
+        shown.append((channel.name, np.repeat(grey[..., None], 3, axis=2)))
+    mask = product.place_mask(part_id)
+    if mask.any():
+        shown.append(("truth", _enlarged(_best(shown, mask), mask)))
+    return shown
+
+
+def _best(shown: Sequence[tuple[str, Picture]], mask: NDArray[np.bool_]) -> Picture:
+    """Return the picture in which the defect differs most from what is about it."""
+    about = ndimage.binary_dilation(mask, iterations=8) & ~ndimage.binary_dilation(mask, iterations=2)
+
+    def contrast(picture: Picture) -> float:
+        inside, outside = picture[mask][:, 0], picture[about][:, 0]
+        if not outside.size:
+            return 0.0
+        return float(np.abs(inside - outside.mean()).mean() / (outside.std() + 1))
+
+    return max((picture for _, picture in shown), key=contrast)
+
+
+def _enlarged(picture: Picture, mask: NDArray[np.bool_]) -> Picture:
+    height, width = mask.shape
+    box = _about(mask)
+    rows, columns = slice(box.y, box.y + box.height), slice(box.x, box.x + box.width)
+    factor = max(1, min(height // box.height, width // box.width))
+    large = picture[rows, columns].repeat(factor, axis=0).repeat(factor, axis=1)
+    inside = mask[rows, columns].repeat(factor, axis=0).repeat(factor, axis=1)
+    large[ndimage.binary_dilation(inside) & ~inside] = _TRUE
+    return np.ascontiguousarray(large)
+
+
+def _about(mask: NDArray[np.bool_]) -> Rect:
+    rows, columns = np.nonzero(mask)
+    height, width = mask.shape
+    tall = min(height, max(_NEAR, round(1.6 * (np.ptp(rows) + 1))))
+    wide = min(width, max(_NEAR, round(1.6 * (np.ptp(columns) + 1))))
+    y = min(max(0, int(rows.min() + rows.max() - tall) // 2), height - tall)
+    x = min(max(0, int(columns.min() + columns.max() - wide) // 2), width - wide)
+    return Rect(x=x, y=y, width=wide, height=tall)
