@@ -9,8 +9,9 @@ bounce that the PLC does not count (a surplus one). From then on equal counts me
 look wrong. So every pair must agree in time as well:
 
 - with the PLC's own clock in the announcement, the time between two edges is the same on both clocks;
-- without, the announcement was received within a window around the edge. Only a window that is shorter than the spacing
-  of the parts can tell neighbours apart, see :attr:`Pairing.blind`.
+- without, the announcement was received within a window around the edge. Only a window below half the spacing of the
+  edges can tell neighbours apart, see :attr:`Pairing.blind`; a bounce that falls into a part's window is taken for its
+  edge once, and found with the next part.
 
 ::
 
@@ -128,8 +129,8 @@ class Pairing(Generic[P]):
 
     @property
     def blind(self) -> bool:
-        """True when parts came closer than the window without the PLC's clock: a lost edge would go unseen."""
-        return self._untimed and self._least_spacing_s < self._rules.window_s
+        """True when, without the PLC's clock, an announcement may be as near to its neighbour's edge as to its own."""
+        return self._untimed and self._least_spacing_s < 2 * self._rules.window_s
 
     @property
     def least_spacing_s(self) -> float:

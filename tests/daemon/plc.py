@@ -32,7 +32,7 @@ from tests.daemon.cells import eventually, settings_in
 
 CHANNELS = 2
 #: Time between two parts, seconds: ample for a busy machine.
-SPACING_S = 0.25
+SPACING_S = 0.3
 
 
 def recipe(**changes: Any) -> Recipe:

@@ -34,7 +34,7 @@ def test_parts_announced_before_during_and_after_their_exposure_get_their_own_fr
     tmp_path: Path, isolated: bool
 ) -> None:
     with moving_line(tmp_path, isolated=isolated) as plc:
-        plc.start(window_ms=200)
+        plc.start(window_ms=140)
         replies: dict[str, Future[dict[str, Any]]] = {}
         for number in range(1, 13):
             name = _name(number)
@@ -60,7 +60,7 @@ def test_parts_announced_before_during_and_after_their_exposure_get_their_own_fr
 
 def test_announcements_out_of_order_find_their_frames_by_count(tmp_path: Path) -> None:
     with moving_line(tmp_path) as plc:
-        plc.start(window_ms=1600)
+        plc.start(window_ms=1400)
         counts = []
         for number in (1, 2, 3):
             counts.append(plc.edge(_name(number)))
@@ -74,7 +74,7 @@ def test_announcements_out_of_order_find_their_frames_by_count(tmp_path: Path) -
 @pytest.mark.parametrize("timed", [False, True])
 def test_a_lost_edge_is_named_and_no_part_gets_its_neighbours_frames(tmp_path: Path, timed: bool) -> None:
     with moving_line(tmp_path) as plc:
-        plc.start(window_ms=160)
+        plc.start(window_ms=140)
         replies = _run(plc, range(1, 4), timed=timed)
         count = plc.edge(_name(4), seen=False)
         replies.append(plc.announce(_name(4), count, timed=timed))
@@ -100,7 +100,7 @@ def test_an_edge_that_only_the_camera_saw_is_surplus_and_archived_and_the_line_g
     tmp_path: Path, timed: bool
 ) -> None:
     with moving_line(tmp_path) as plc:
-        plc.start(window_ms=160)
+        plc.start(window_ms=140)
         replies = _run(plc, range(1, 4), timed=timed)
         plc.edge("good-000099", counted=False)
         pause()
@@ -123,7 +123,7 @@ def test_an_edge_that_only_the_camera_saw_is_surplus_and_archived_and_the_line_g
 
 def test_a_part_that_was_never_announced_is_surplus_and_its_neighbours_are_judged(tmp_path: Path) -> None:
     with moving_line(tmp_path) as plc:
-        plc.start(window_ms=160)
+        plc.start(window_ms=140)
         replies = _run(plc, range(1, 3))
         plc.edge(_name(3))
         pause()
@@ -160,7 +160,7 @@ def test_a_count_announced_twice_is_fault_for_both_and_the_same_request_is_answe
 
 def test_a_frame_that_is_dropped_is_fault_for_its_part_alone(tmp_path: Path) -> None:
     with moving_line(tmp_path) as plc:
-        plc.start(window_ms=160)
+        plc.start(window_ms=140)
         plc.control(inject=[None, None, None, "dropped", None, None, "incomplete", None, None, None, "overtriggered"])
         pause(0.05)
         verdicts = [reply.result(10) for reply in _run(plc, range(1, 9))]
@@ -172,7 +172,7 @@ def test_a_frame_that_is_dropped_is_fault_for_its_part_alone(tmp_path: Path) -> 
 
 def test_stop_lets_announced_parts_have_their_verdicts_and_a_new_run_counts_anew(tmp_path: Path) -> None:
     with moving_line(tmp_path) as plc:
-        plc.start(window_ms=160)
+        plc.start(window_ms=140)
         replies = _run(plc, range(1, 3))
         waiting = plc.announce(_name(3), 3)
         pause(0.02)
@@ -184,7 +184,7 @@ def test_stop_lets_announced_parts_have_their_verdicts_and_a_new_run_counts_anew
         for _ in range(4):
             plc.edge(_name(9), counted=False)  # nobody is interested between two runs
             pause(0.02)
-        plc.start(window_ms=160, first_trigger_count=65_535, count_modulus=65_536)
+        plc.start(window_ms=140, first_trigger_count=65_535, count_modulus=65_536)
         plc.count = 65_534
         wrapped = []
         for number in (10, 11, 12):
@@ -210,7 +210,7 @@ def test_a_part_that_no_edge_comes_for_is_fault_by_its_deadline_and_the_reason_s
 
 def test_a_camera_that_is_gone_ends_the_run_and_a_new_run_goes_on_when_it_is_back(tmp_path: Path) -> None:
     with moving_line(tmp_path) as plc:
-        plc.start(window_ms=160)
+        plc.start(window_ms=140)
         assert _run(plc, range(1, 2))[0].result(10)["outcome"] == "OK"
         waiting = plc.announce(_name(2), 2)
         pause(0.03)
@@ -222,14 +222,14 @@ def test_a_camera_that_is_gone_ends_the_run_and_a_new_run_goes_on_when_it_is_bac
         assert "Error" in during["reasons"][0]
         plc.control(plug_in=[])
         assert eventually(lambda: plc.status()["state"]["name"] == "Operational/Ready")
-        plc.start(window_ms=160)
+        plc.start(window_ms=140)
         assert [reply.result(10)["outcome"] for reply in _run(plc, range(4, 6))] == ["OK"] * 2
 
 
 def test_killed_in_the_middle_it_answers_the_announced_part_fault_once(tmp_path: Path) -> None:
     arguments = {"part_id": _name(2), "trigger_count": 2, "meas_id": "m"}
     with moving_line(tmp_path) as plc:
-        plc.start(window_ms=160)
+        plc.start(window_ms=140)
         assert _run(plc, range(1, 2))[0].result(10)["outcome"] == "OK"
         with pytest.raises(PeerTimeout):
             plc.client.call("inspectd.announce_part", arguments, request_id="id-2", timeout_s=0.1)
@@ -240,7 +240,7 @@ def test_killed_in_the_middle_it_answers_the_announced_part_fault_once(tmp_path:
         content = plc.client.call("inspectd.announce_part", arguments, request_id="id-2")["Result"]["ResultContent"]
         assert (content["outcome"], content["part_id"], content["meas_id"]) == ("FAULT", _name(2), "m")
         assert "aborted" in content["reasons"][0]
-        plc.start(window_ms=160)
+        plc.start(window_ms=140)
         assert _run(plc, range(3, 4))[0].result(10)["outcome"] == "OK"
         assert [part for part, _ in plc.results()] == [_name(1), _name(2), _name(3)]
         plc.popen.terminate()
