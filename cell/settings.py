@@ -122,12 +122,37 @@ class ArchiveSettings(_Section):
     make_room: bool = True
 
 
+class DriftSettings(_Section):
+    """One thing about an emulated cell that changes, from part `start_part` on and over so many parts (0: at once)."""
+
+    kind: Literal["lamp", "gain", "defocus", "material", "fixture"]
+    start_part: int = Field(default=0, ge=0)
+    over_parts: int = Field(default=0, ge=0)
+    #: lamp: share of its light lost; gain: relative change; defocus: radius of the blur in px; material: number of the
+    #: batch; fixture: shift to the right in mm.
+    amount: float = Field(default=0.0, gt=-1)
+    amount_y: float = 0.0  # fixture: shift downward in mm
+    turn_deg: float = 0.0  # fixture
+    line: Name | None = None  # lamp: which; None: all
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.kind in {"lamp", "defocus", "material"} and self.amount < 0:
+            raise ValueError(f"a drift of kind {self.kind} has an amount of 0 or more")
+        return self
+
+
 class EmulatedCellSettings(_Section):
     """The part feeder of an emulated cell; read by the emulating drivers only."""
 
-    product: str = "plate"  # a built-in simulated product, or "folder"
+    #: "folder", "plate-K" (K lights) or a rendered product with its lights, such as disc-4+ring; docs/emulated-cell.md.
+    product: str = "plate"
     folder: Path | None = None  # images of parts, in the layout of docs/data-layout.md
     random_seed: int = Field(default=1, ge=0)
+    height: int | None = Field(default=None, ge=32)  # of a rendered product's picture in px; None: its own size
+    width: int | None = Field(default=None, ge=32)
+    bit_depth: Literal[8, 10, 12] = 8  # of the emulated sensor
+    drift: tuple[DriftSettings, ...] = ()
     #: For tests and benchmarks of the simulated camera: part, channel and frame number in a corner of every frame.
     mark_frames: bool = False
     album_mb: float = Field(default=0.0, ge=0)  # pictures that it shows again instead of rendering each anew

@@ -130,9 +130,9 @@ class LazyScene:
         """Return the cell. Raises `ConfigurationError` when its product can't be used."""
         if self._cell is None:
             # Here, because a camera's process starts anew while the line waits, and a real one's never renders.
-            from drivers.sim.cell import EmulatedCell, open_product
+            from drivers.sim.cell import open_cell
 
-            self._cell = EmulatedCell(open_product(self.settings), self.settings.random_seed)
+            self._cell = open_cell(self.settings)
         return self._cell
 
     def present(self, part_id: str) -> None:

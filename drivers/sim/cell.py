@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cell.errors import ConfigurationError, DataError
 from cell.frames import Pixels
-from cell.settings import EmulatedCellSettings
+from cell.settings import DriftSettings, EmulatedCellSettings
+from drivers.sim.drift import AS_SET_UP, state_at
 from drivers.sim.folder import FolderProduct
 from drivers.sim.plate import PlateProduct
+from drivers.sim.products.catalogue import PRODUCTS, named
 from drivers.sim.scene import Part, Product, place
+from drivers.sim.sensor import Sensor
+from drivers.sim.studio import WIDTH, StudioProduct
 
 
 class EmulatedCell:
     """Feeder, fixture and light in one. Single-threaded: the thread that exposes also presents and switches.
 
     Repeated exposures of one presentation differ by the sensor's noise; presenting the same part again under the same
-    random seed repeats them exactly.
+    random seed repeats them exactly, unless the cell has drifted since. Drift goes by :attr:`presented`, the parts
+    presented so far.
     """
 
-    def __init__(self, product: Product, random_seed: int = 1) -> None:
+    def __init__(self, product: Product, random_seed: int = 1, drift: Sequence[DriftSettings] = ()) -> None:
         self.product = product
+        self.drift = tuple(drift)
+        self.presented = 0
+        self.state = AS_SET_UP
         self._random_seed = random_seed
         self._part: Part | None = None
         self._lights: dict[str, float] = {}
@@ -33,7 +42,11 @@ class EmulatedCell:
     def present(self, part_id: str) -> None:
         """Put a part in front of the camera. Raises `DataError` for an unknown part; the place is then empty."""
         self._part = None
-        self._part = self.product.part(part_id)
+        state = state_at(self.presented, self.drift)
+        product = self.product
+        self._part = product.part(part_id, state) if isinstance(product, StudioProduct) else product.part(part_id)
+        self.state = state
+        self.presented += 1
         entropy = [self._random_seed, zlib.crc32(part_id.encode()), 1]
         self._generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence(entropy)))
 
@@ -42,28 +55,72 @@ class EmulatedCell:
         self._lights = dict(lights)
 
     def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
-        """Return what a sensor of that size sees now; the bare carrier when no part lies there."""
+        """Return what a sensor of that size sees now; the bare carrier when no part lies there.
+
+        uint8, or uint16 where the product's sensor has more than 8 bits.
+        """
         carrier = self.product.carrier_dn
         if self._part is None:
-            return np.full((height, width), carrier, np.uint8)
-        pixels = self._part.expose(self._lights, exposure_us, gain_db, self._generator)
+            deep = isinstance(self.product, StudioProduct | PlateProduct) and self.product.sensor.bit_depth > 8
+            return np.full((height, width), carrier, np.uint16 if deep else np.uint8)
+        lights = {line: level * self.state.brightness(line) for line, level in self._lights.items()}
+        drifted_db = gain_db if self.state.gain == 1 else gain_db + 20 * math.log10(self.state.gain)
+        pixels = self._part.expose(lights, exposure_us, drifted_db, self._generator)
         placed: Pixels = place(pixels, height, width, carrier)
         return placed
 
 
+def open_cell(settings: EmulatedCellSettings) -> EmulatedCell:
+    """Return the configured cell with its drift. Raises `ConfigurationError`."""
+    product = open_product(settings)
+    if not isinstance(product, StudioProduct):
+        impossible = {drift.kind for drift in settings.drift} - {"lamp", "gain"}
+        if impossible:
+            raise ConfigurationError(
+                f"the emulated product {settings.product!r} can't drift in {', '.join(sorted(impossible))}; use a rendered "
+                f"product such as {next(iter(PRODUCTS))}-4, or drift in lamp and gain"
+            )
+    for drift in settings.drift:
+        if drift.line is not None and product.lines is not None and drift.line not in product.lines:
+            raise ConfigurationError(
+                f"emulated.drift names the line {drift.line}; the product has {', '.join(product.lines)}"
+            )
+    return EmulatedCell(product, settings.random_seed, settings.drift)
+
+
 def open_product(settings: EmulatedCellSettings) -> Product:
     """Return the configured product. Raises `ConfigurationError`, also for a folder that can't be used."""
-    if settings.product == "folder":
-        if settings.folder is None:
-            raise ConfigurationError("emulated.product is 'folder' but emulated.folder names none; set it to the data")
-        return _folder(settings.folder)
     name, _, lights = settings.product.partition("-")
-    if name != "plate" or (lights and not (lights.isdigit() and 1 <= int(lights) <= 32)):
+    sized = settings.height is not None or settings.width is not None
+    if settings.product == "folder" or name == "plate":
+        if sized:
+            raise ConfigurationError(
+                f"the emulated product {settings.product!r} has a size of its own; leave emulated.height and width out"
+            )
+        return _pictures(settings) if name == "folder" else _plate(settings, lights)
+    blueprint, lamps = named(settings.product)
+    width = settings.width or WIDTH
+    height = settings.height or round(width * blueprint.field_mm[1] / blueprint.field_mm[0])
+    return StudioProduct(
+        blueprint, lamps, settings.random_seed, size=(height, width), sensor=Sensor.of_depth(settings.bit_depth)
+    )
+
+
+def _plate(settings: EmulatedCellSettings, lights: str) -> PlateProduct:
+    if lights and not (lights.isdigit() and 1 <= int(lights) <= 32):
         raise ConfigurationError(
-            f"there is no emulated product {settings.product!r}; use 'folder', 'plate' or 'plate-K' with K from 1 to "
-            "32 lights"
+            f"there is no emulated product {settings.product!r}; plates are plate or plate-K with K from 1 to 32 lights"
         )
-    return PlateProduct(int(lights or 4), settings.random_seed)
+    sensor = None if settings.bit_depth == 8 else Sensor.of_depth(settings.bit_depth)
+    return PlateProduct(int(lights or 4), settings.random_seed, sensor)
+
+
+def _pictures(settings: EmulatedCellSettings) -> FolderProduct:
+    if settings.folder is None:
+        raise ConfigurationError("emulated.product is 'folder' but emulated.folder names none; set it to the data")
+    if settings.bit_depth != 8:
+        raise ConfigurationError("the pictures of emulated.folder have 8 bits; set emulated.bit_depth to 8")
+    return _folder(settings.folder)
 
 
 def _folder(folder: Path) -> FolderProduct:

@@ -1,0 +1,1 @@
+"""The products that the renderer knows; `drivers.sim.products.catalogue` lists them."""

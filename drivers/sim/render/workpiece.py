@@ -1,0 +1,179 @@
+"""A part as physics: maps of height and material on a fine grid, and the grid itself.
+
+Axes are the image's: x to the right, y down, z to the camera. The camera looks straight down and is telecentric, so a
+height moves nothing sideways. Lengths are millimetres, heights micrometres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+FloatMap = NDArray[np.float32]
+#: Draws a periodic random field of the given shape on a grid of the given step in mm.
+Texture = Callable[[np.random.Generator, tuple[int, int], float], FloatMap]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How a part lies in front of the camera: shifted by (`x_mm`, `y_mm`), then turned about its own centre."""
+
+    x_mm: float = 0.0
+    y_mm: float = 0.0
+    turn_deg: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Canvas:
+    """The fine grid that a part is drawn on: `oversampling` samples across each pixel, in the part's own coordinates.
+
+    `u`, `v` (H', W') float32 are each sample's place in mm from the part's centre. What is drawn as a function of them
+    moves and turns with the part.
+    """
+
+    height: int  # of the picture in px
+    width: int
+    pitch_mm: float  # of a pixel on the part
+    oversampling: int
+    placement: Placement
+    u: FloatMap
+    v: FloatMap
+
+    @classmethod
+    def make(cls, height: int, width: int, pitch_mm: float, oversampling: int, placement: Placement) -> Canvas:
+        """Lay out the grid."""
+        step = pitch_mm / oversampling
+        rows, columns = height * oversampling, width * oversampling
+        x = ((np.arange(columns) + 0.5) * step - width * pitch_mm / 2 - placement.x_mm)[None, :]
+        y = ((np.arange(rows) + 0.5) * step - height * pitch_mm / 2 - placement.y_mm)[:, None]
+        turn = np.deg2rad(placement.turn_deg)
+        cos, sin = np.cos(turn), np.sin(turn)
+        return cls(
+            height=height,
+            width=width,
+            pitch_mm=pitch_mm,
+            oversampling=oversampling,
+            placement=placement,
+            u=np.asarray(cos * x + sin * y, np.float32),
+            v=np.asarray(cos * y - sin * x, np.float32),
+        )
+
+    @property
+    def step_mm(self) -> float:
+        """Distance of two samples."""
+        return self.pitch_mm / self.oversampling
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H', W') of the fine grid."""
+        return self.height * self.oversampling, self.width * self.oversampling
+
+    @property
+    def turn_rad(self) -> float:
+        """Angle by which the part is turned, from x towards y."""
+        return float(np.deg2rad(self.placement.turn_deg))
+
+    def full(self, value: float) -> FloatMap:
+        """Return a constant map."""
+        return np.full(self.shape, value, np.float32)
+
+    def to_grid(self, u: Any, v: Any) -> tuple[Any, Any]:
+        """Return (row, column), as floats, of a place on the part in mm."""
+        cos, sin = np.cos(self.turn_rad), np.sin(self.turn_rad)
+        x = cos * u - sin * v + self.placement.x_mm + self.width * self.pitch_mm / 2
+        y = sin * u + cos * v + self.placement.y_mm + self.height * self.pitch_mm / 2
+        return y / self.step_mm - 0.5, x / self.step_mm - 0.5
+
+    def window(self, u: float, v: float, radius_mm: float) -> tuple[slice, slice]:
+        """Return the part of the grid within `radius_mm` of a place; empty when that lies outside of the picture."""
+        row, column = self.to_grid(u, v)
+        reach = radius_mm / self.step_mm + 1
+        rows, columns = self.shape
+        top, left = (int(np.clip(np.floor(at - reach), 0, size)) for at, size in ((row, rows), (column, columns)))
+        bottom, right = (int(np.clip(np.ceil(at + reach) + 1, 0, n)) for at, n in ((row, rows), (column, columns)))
+        return slice(top, max(bottom, top)), slice(left, max(right, left))
+
+    def carry(self, field_on_part: FloatMap) -> FloatMap:
+        """Return a periodic field, given in the part's coordinates on a grid of the same step, as the picture has it.
+
+        (H'', W'') float32 to (H', W') float32, bilinear. A texture so drawn stays on the part however that lies.
+        """
+        rows, columns = self.shape
+        if self.placement == Placement() and field_on_part.shape == self.shape:
+            return field_on_part
+        cos, sin = np.cos(self.turn_rad), np.sin(self.turn_rad)
+        # part = R^-1 (frame - centre - shift) + centre of the field, in samples; rows are y, columns x.
+        matrix = np.array([[cos, -sin], [sin, cos]])
+        middle = np.array([(rows - 1) / 2, (columns - 1) / 2])
+        shift = np.array([self.placement.y_mm, self.placement.x_mm]) / self.step_mm
+        own = (np.array(field_on_part.shape) - 1) / 2
+        out = np.empty(self.shape, np.float32)
+        offset = own - matrix @ (middle + shift)
+        ndimage.affine_transform(field_on_part, matrix, offset, output=out, order=1, mode="grid-wrap")
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """What a part lies on: a dark, matt plate."""
+
+    albedo: float = 0.022
+    roughness: float = 0.6
+    specular: float = 0.03
+
+
+@dataclass(slots=True, eq=False)
+class Workpiece:
+    """A part's maps, all (H', W') float32 on the canvas's grid."""
+
+    step_mm: float
+    height_um: FloatMap  # of the top face, 0 where nominal; goes on beyond the outline, so that slopes stay finite
+    albedo: FloatMap  # diffuse reflectance in [0, 1]
+    specular: (
+        FloatMap  # reflectance of the mirror-like share at normal incidence (F0): 0.04 plastics, 0.5 to 0.9 metals
+    )
+    along: FloatMap  # GGX roughness (alpha) along the lay
+    across: FloatMap  # and across it
+    cover: FloatMap  # share of the sample that the part covers, [0, 1]
+    inside_mm: FloatMap  # distance to the outline, positive inside, negative outside and in holes
+    lay_rad: FloatMap | None = None  # direction of the lay from x towards y; None: roughness is the same all round
+    thickness_um: float = 1000.0  # of the part above its carrier
+    carrier: Carrier = field(default_factory=Carrier)
+
+    def copy(self) -> Workpiece:
+        """Return a copy that can be changed by itself."""
+        maps = {
+            name: getattr(self, name).copy()
+            for name in ("height_um", "albedo", "specular", "along", "across", "cover", "inside_mm")
+        }
+        lay = None if self.lay_rad is None else self.lay_rad.copy()
+        return Workpiece(self.step_mm, **maps, lay_rad=lay, thickness_um=self.thickness_um, carrier=self.carrier)
+
+    def slopes(self) -> tuple[FloatMap, FloatMap]:
+        """Return (dz/dx, dz/dy) of the top face."""
+        slope_y, slope_x = np.gradient(self.height_um, np.float32(1000 * self.step_mm))
+        return np.asarray(slope_x, np.float32), np.asarray(slope_y, np.float32)
+
+
+def cover_of(inside_mm: FloatMap, step_mm: float) -> FloatMap:
+    """Return the share of each sample (H', W') that lies inside an outline given by its signed distance."""
+    return np.clip(inside_mm * np.float32(1 / step_mm) + np.float32(0.5), 0, 1)
+
+
+def blank(canvas: Canvas, inside_mm: FloatMap, *, albedo: float, specular: float, roughness: float) -> Workpiece:
+    """Return a flat part of one material."""
+    return Workpiece(
+        step_mm=canvas.step_mm,
+        height_um=canvas.full(0.0),
+        albedo=canvas.full(albedo),
+        specular=canvas.full(specular),
+        along=canvas.full(roughness),
+        across=canvas.full(roughness),
+        cover=cover_of(inside_mm, canvas.step_mm),
+        inside_mm=inside_mm,
+    )
