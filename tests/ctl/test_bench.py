@@ -6,56 +6,23 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 
 from cell.settings import load
 from cell.store import images
 from cell.store.layout import StateLock
 from cell.wire.client import Client
-from daemon.ctl.camera import show_report
-from daemon.ctl.session import Session
 from daemon.ctl.watch import Tally, bar
 from daemon.main import Daemon
 from drivers.bench import Wanted, opened
-from drivers.conformance.report import CheckResult, Outcome, Report
 from drivers.registry import open_rig
-from drivers.sim.fake_gardasoft import FakeGardasoft
 from tests.ctl.bench_cell import Run, configured, daemon_of, runner, twelve_bit
 from tests.ctl.test_terminal import in_terminal
-
-
-@pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """inspectctl on a cell without a daemon."""
-    return runner(configured(tmp_path, twelve_bit()), capsys)
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Daemon, Client]]:
-    """A cell whose daemon runs, no recipe prepared."""
-    file = configured(tmp_path_factory.mktemp("cell"), twelve_bit())
-    with daemon_of(file) as (daemon, client):
-        client.call("SelectModeAutomatic")
-        # Workers and intake start their threads at the first use, and a test may leave none behind.
-        client.call("inspectd.cameras")
-        client.call("inspectd.status")
-        client.call("PrepareRecipe", {"RecipeId": "plate"})
-        client.call("StartSingleJob", {"PartId": "good-000000"})
-        client.call("UnprepareRecipe")
-        yield file, daemon, client
-
-
-@pytest.fixture
-def through(served: tuple[Path, Daemon, Client], capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(served[0], capsys)
-
 
 LOOKING = [
     ("camera", "list"),
@@ -235,60 +202,6 @@ def test_a_stream_tells_of_frames_that_did_not_come(through: Run, served: tuple[
     assert summary["failed"] + summary["lost"] >= 1
 
 
-def test_a_real_controller_shines_for_a_while_and_is_dark_afterwards(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake = FakeGardasoft()
-    try:
-        light = f"""
-[light]
-driver = "gardasoft"
-host = "{fake.host}"
-port = {fake.port}
-[light.outputs.ring]
-channel = 1
-[light.outputs.bar]
-channel = 2
-"""
-        file = configured(tmp_path)
-        file.write_text(file.read_text() + light)
-        run = runner(file, capsys)
-        found = json.loads(run("light", "list", "--json")[1])
-        assert (found["driver"], [line["line"] for line in found["lines"]]) == ("gardasoft", ["ring", "bar"])
-        seen: list[dict[int, float]] = []
-        over = threading.Event()
-
-        def watch() -> None:
-            while not over.wait(0.01):
-                seen.append(dict(fake.armed()))
-
-        watcher = threading.Thread(target=watch, name="test-watcher")
-        watcher.start()
-        code, out, err = run("light", "set", "ring=0.5", "--seconds", "0.3", "--json")
-        over.set()
-        watcher.join(5)
-        assert (code, err) == (0, "")
-        assert json.loads(out)["lines"] == [{"line": "ring", "level": 0.5}, {"line": "bar", "level": 0.0}]
-        assert max(levels[1] for levels in seen) == 50
-        assert max(levels[2] for levels in seen) == 0
-        assert (fake.armed()[1], fake.armed()[2]) == (0, 0), "dark afterwards"
-        fake.unplug()
-        code, _, err = run("light", "list")
-        assert code == 74
-        assert fake.host in err
-    finally:
-        fake.close()
-
-
-def test_lines_that_no_camera_sees_are_named(run: Run) -> None:
-    code, out, _ = run("light", "sweep", "--level", "0.01", "--exposure", "2", "--json")
-    assert code == 74
-    assert json.loads(out)["unseen"] == ["az000", "az090", "az180", "az270"]
-    code, out, _ = run("light", "sweep", "--level", "0.01", "--exposure", "2")
-    assert code == 74
-    assert out.count("NOT SEEN") == 4
-
-
 def test_two_programs_do_not_drive_one_camera(run: Run, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     file = tmp_path / "state" / "daemon.lock"
@@ -390,58 +303,6 @@ def test_a_camera_that_is_gone_is_not_waited_for_on_every_channel(
         code, _, err = run("camera", "snap", "--out", str(tmp_path / "x.tif"))
         assert code == 74, err
         assert time.monotonic() - began < 4 * 0.3
-
-
-@pytest.mark.parametrize("device", ["camera", "light"])
-def test_the_suite_is_refused_while_a_daemon_runs(through: Run, device: str) -> None:
-    code, _, err = through(device, "conformance")
-    assert code == 1
-    assert "systemctl stop inspectd" in err
-
-
-@pytest.mark.parametrize("device", ["camera", "light"])
-def test_a_suite_tells_of_every_check(run: Run, device: str) -> None:
-    code, out, _ = run(device, "conformance", "--json")
-    found = json.loads(out)
-    assert (code, found["passed"]) == (0, True)
-    outcomes = [check["outcome"] for check in found["checks"]]
-    assert outcomes.count("passed") >= 12
-    assert set(outcomes) <= {"passed", "skipped"}
-    assert all(check["detail"] for check in found["checks"] if check["outcome"] == "skipped")
-
-
-def test_a_broken_rule_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
-    report = Report(
-        "camera c7",
-        (CheckResult("says what it is", Outcome.PASSED), CheckResult("stays closed", Outcome.FAILED, "it does not")),
-    )
-    for as_json in (True, False):
-        with pytest.raises(typer.Exit) as ended:
-            show_report(Session(as_json=as_json), report)
-        assert ended.value.exit_code == 1
-        out = capsys.readouterr().out
-        assert "it does not" in out
-    assert out.splitlines()[-1] == "camera c7: 1 passed, 1 failed, 0 skipped"
-
-
-def test_the_emulated_cell_is_drawn(run: Run, tmp_path: Path) -> None:
-    out = tmp_path / "sheet" / "cell.png"
-    code, text, err = run("sim", str(out), "--product", "foil", "--lights", "2", "--json")
-    assert (code, err) == (0, "")
-    found = json.loads(text)
-    assert found["path"] == str(out)
-    assert found["parts"] >= 5
-    with Image.open(out) as picture:
-        pixels = np.asarray(picture)
-    assert pixels.shape[0] > 200 * found["parts"]
-    assert len(np.unique(pixels[..., 0])) > 50
-    marked = (pixels == (255, 64, 64)).all(axis=2)
-    assert marked[:, pixels.shape[1] * 2 // 3 :].any(), "true masks are outlined in the last column"
-    assert not marked[:, : pixels.shape[1] * 2 // 3].any(), "and nowhere else"
-    code, _, err = run("sim", str(out), "--product", "nosuch")
-    assert (code, "there are" in err) == (78, True)
-    code, _, err = run("sim", str(out), "--product", "foil", "--lights", "sun")
-    assert code == 78
 
 
 def test_a_tally_counts_losses_and_gives_up_only_after_a_while() -> None:
