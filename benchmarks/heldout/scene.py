@@ -33,7 +33,7 @@ CHUNK = 64
 COVERED = 0.4
 _RADIUS_MM = 80.0
 #: Light: polar angles (degrees from the camera's axis), azimuth range (degrees).
-_ZONES = {
+ZONES = {
     "coaxial": ((0.0, 9.0), (0.0, 360.0)),
     "dome": ((12.0, 40.0), (0.0, 360.0)),
     "ring": ((66.0, 82.0), (0.0, 360.0)),
@@ -122,7 +122,7 @@ class Renderer:
                 _solid_name(index), solid.vertices, solid.faces, material=solid.material
             )
         for light in LIGHTS:
-            vertices, faces = _zone(*_ZONES[light])
+            vertices, faces = _zone(*ZONES[light])
             emitter = {"type": "area", "radiance": {"type": "rgb", "value": [1.0, 1.0, 1.0]}}
             scene[f"light_{light}"] = self._mesh(f"light_{light}", vertices, faces, emitter=emitter)
         return scene

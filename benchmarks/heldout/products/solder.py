@@ -124,7 +124,7 @@ def _joint(grid: Grid, part: Random, board: _Board, joint: tuple[int, int], star
     solder = _fillet(board, joint, volume) + 0.004 * fields.band_noise(grid, part, 0.2, 0.8)
     if starve is not None:
         rest = fields.smoothstep(fields.band_noise(grid, starve, 0.2, 0.9) + starve.uniform(-0.6, 0.7), -0.2, 0.5)
-        solder = np.where(solder > 0, 0.002 + (solder - 0.002) * rest * starve.uniform(0.1, 0.75), solder)
+        solder = np.where(solder > 0, 0.002 + (solder - 0.002) * rest * starve.uniform(0.1, 0.45), solder)
     wetted = (solder > board.height + 0.003) & board.pads
     board.height = np.where(wetted, solder, board.height)
     board.tin = np.where(wetted, 1.0, board.tin)
@@ -196,30 +196,20 @@ def _flake(grid: Grid, board: _Board, random: Random) -> tuple[Region, tuple[Sol
     board.paint = np.where(region, 0.0, board.paint)
     solids: tuple[Solid, ...] = ()
     if random.random() < 0.5:
-        beside = _beside(grid, clear, at, 1.3 * size, random)
-        solids = (_loose_flake(grid, board, beside, size, random),)
+        solids = (_loose_flake(grid, board, at, size, random),)
     return region, solids, {"size_mm": size}
 
 
-def _beside(grid: Grid, clear: Region, at: tuple[float, float], away: float, random: Random) -> tuple[float, float]:
-    """Return a clear place of the board about `away` from a place; the place itself when there is none."""
-    ring = clear & (np.abs(np.hypot(grid.x - at[0], grid.y - at[1]) - away) < 0.25 * away)
-    places = np.argwhere(ring)
-    if not len(places):
-        return at
-    row, column = places[random.integers(len(places))]
-    return float(grid.x[row, column]), float(grid.y[row, column])
-
-
-def _loose_flake(grid: Grid, board: _Board, centre: tuple[float, float], size: float, random: Random) -> Solid:
-    """Return a thin curled sheet that lies on the board."""
+def _loose_flake(grid: Grid, board: _Board, at: tuple[float, float], size: float, random: Random) -> Solid:
+    """Return a thin curled sheet that lies beside the bare patch, on whatever is there."""
     across = np.linspace(-1, 1, 25)
     v, u = np.meshgrid(across, across, indexing="ij")
     outline = 1 + 0.25 * np.sin(3 * np.arctan2(v, u) + random.uniform(0, 6.28))
     square = np.maximum(np.abs(u), np.abs(v)) / np.maximum(np.hypot(u, v), 1e-9)
     u, v = u * square * outline, v * square * outline
-    curl, turn = random.uniform(0.3, 0.9), random.uniform(0, 6.28)
+    curl, turn, heading = random.uniform(0.3, 0.9), random.uniform(0, 6.28), random.uniform(0, 6.28)
     reach = size * random.uniform(0.5, 0.9)
+    centre = at[0] + 1.2 * size * np.cos(heading), at[1] + 1.2 * size * np.sin(heading)
     base = fields.height_at(grid, board.height, *centre)
     x, y = u * np.cos(turn) - v * np.sin(turn), u * np.sin(turn) + v * np.cos(turn)
     z = base + 0.02 + 0.35 * reach * curl * u**2
