@@ -35,8 +35,8 @@ def child_environment(threads: int, config: Path | None, base: Mapping[str, str]
     """Return the child's environment: the service's, without its line to systemd and with a bound on threads."""
     environment = {key: value for key, value in base.items() if key not in {"NOTIFY_SOCKET", "WATCHDOG_USEC"}}
     environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
-    # Threads that wait must sleep: spinning ones take the cores from the line, and from the thread they wait for. Beside
-    # other work an update of four threads took 3.8 s spinning and 0.33 s sleeping.
+    # Threads that wait must sleep: spinning ones take the cores from the line and from the thread they wait for.
+    # Beside other work an update of four threads took 3.8 s spinning and 0.33 s sleeping.
     environment["OMP_WAIT_POLICY"] = "PASSIVE"
     environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     if config is not None:
