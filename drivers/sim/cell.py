@@ -62,7 +62,9 @@ class EmulatedCell:
         carrier = self.product.carrier_dn
         if self._part is None:
             deep = isinstance(self.product, StudioProduct | PlateProduct) and self.product.sensor.bit_depth > 8
-            return np.full((height, width), carrier, np.uint16 if deep else np.uint8)
+            if deep:
+                return np.full((height, width), carrier, np.uint16)
+            return np.full((height, width), carrier, np.uint8)
         lights = {line: level * self.state.brightness(line) for line, level in self._lights.items()}
         drifted_db = gain_db if self.state.gain == 1 else gain_db + 20 * math.log10(self.state.gain)
         pixels = self._part.expose(lights, exposure_us, drifted_db, self._generator)
@@ -77,8 +79,8 @@ def open_cell(settings: EmulatedCellSettings) -> EmulatedCell:
         impossible = {drift.kind for drift in settings.drift} - {"lamp", "gain"}
         if impossible:
             raise ConfigurationError(
-                f"the emulated product {settings.product!r} can't drift in {', '.join(sorted(impossible))}; use a rendered "
-                f"product such as {next(iter(PRODUCTS))}-4, or drift in lamp and gain"
+                f"the emulated product {settings.product!r} can't drift in {', '.join(sorted(impossible))}; use a "
+                f"rendered product such as {next(iter(PRODUCTS))}-4, or drift in lamp and gain"
             )
     for drift in settings.drift:
         if drift.line is not None and product.lines is not None and drift.line not in product.lines:

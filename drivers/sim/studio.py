@@ -217,7 +217,8 @@ class StudioProduct:
             return ()
         if not all(name in self.blueprint.defects for name in names):
             raise DataError(
-                f"there is no part {part_id}; parts of {self.blueprint.name} are called {GOOD}-000001 or by their defects, "
+                f"there is no part {part_id}; parts of {self.blueprint.name} are called {GOOD}-000001 or by "
+                f"their defects, "
                 f"{self.blueprint.defects[0]}-000001, which are {', '.join(self.blueprint.defects)}"
             )
         return tuple(names)
@@ -277,7 +278,7 @@ class StudioProduct:
 
     @cached_property
     def _power(self) -> dict[str, float]:
-        """Each lamp's strength, set so that a good part is well exposed: electrons per microsecond for unit radiance."""
+        """Each lamp's strength, set so that a good part is well exposed: electrons a microsecond for unit radiance."""
         pitch = self.blueprint.field_mm[0] / WIDTH
         canvas = Canvas.make(HEIGHT, WIDTH, pitch, 1, Placement())
         work = self.blueprint.draw(canvas, self._generator(_REFERENCE, 3), Batch())

@@ -85,7 +85,7 @@ def warp(site: Site, generator: Generator, severity: float) -> Parameters:
     window = site.window(length)
     along, outward = site.at_rim(window)
     inside = site.work.inside_mm[window]
-    near = smooth_step(1.6 - np.abs(inside) / np.float32(width)) * (outward > -width - abs(out))
+    near = smooth_step(np.asarray(1.6 - np.abs(inside) / np.float32(width), np.float32)) * (outward > -width - abs(out))
     moved = (
         np.float32(out) * np.square(np.cos(np.clip(along / np.float32(length), -0.5, 0.5) * np.float32(np.pi))) * near
     )

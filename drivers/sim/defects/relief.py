@@ -70,7 +70,7 @@ def _split(site: Site, path: Path, width: float, depth_um: float, step_um: float
     sigma = np.maximum(opening / 2, np.float32(0.6 * canvas.step_mm))
     # What is narrower than the grid darkens less, in proportion.
     share = np.clip(opening / (2 * sigma), 0.25, 1)
-    gap = _bell(line.distance / sigma) * share
+    gap = _bell(np.asarray(line.distance / sigma, np.float32)) * share
     ends = np.clip(4 * line.along * (1 - line.along) * 3, 0, 1)
     bank = np.float32(step_um / 2) * line.side * np.exp(-line.distance * np.float32(1 / 0.12)) * ends
     work.height_um[line.window] += np.asarray(bank - np.float32(depth_um) * gap * 0.5, np.float32)

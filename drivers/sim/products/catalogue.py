@@ -16,7 +16,7 @@ def named(description: str) -> tuple[Blueprint, tuple[Lamp, ...]]:
     name, _, lights = description.partition("-")
     if name not in PRODUCTS:
         raise ConfigurationError(
-            f"there is no emulated product {description!r}; use folder, plate-K, or one of {', '.join(PRODUCTS)} with its "
-            "lights, such as disc-4+ring"
+            f"there is no emulated product {description!r}; use folder, plate-K, or one of {', '.join(PRODUCTS)} with "
+            "its lights, such as disc-4+ring"
         )
     return PRODUCTS[name], rig(lights or "4")

@@ -39,7 +39,7 @@ def _turned(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     arc = phase - revolution - 0.5
     depth = 1.5 + 0.35 * course(generator, 128, 1.0)  # no two revolutions alike: vibration, built-up edge
     scallop = depth[revolution.astype(np.intp) % 128] * np.where(r > _SHOULDER, 1.0, 0.6)
-    height = np.float32(batch.relief) * 4 * arc * arc * scallop
+    height = np.asarray(batch.relief * 4 * arc * arc * scallop, np.float32)
     # What the worn edge copies into every revolution, and what vibration writes along it.
     count = int(8 / canvas.step_mm)
     radial = 0.28 * course(generator, count, 0.7) + 0.5 * course(generator, count, 6.0)
@@ -49,7 +49,7 @@ def _turned(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     where = [across * 0.5 % streaks.shape[0], (angle / (2 * np.pi) * streaks.shape[1]) % streaks.shape[1]]
     streak = ndimage.map_coordinates(streaks, where, order=1, mode="grid-wrap", output=np.float32)
     height += 0.12 * batch.relief * streak
-    height += step_up(r - _SHOULDER, 45.0, 0.12)
+    height += step_up(np.asarray(r - _SHOULDER, np.float32), 45.0, 0.12)
     height -= 1000 * np.maximum(0.28 - np.abs(_RADIUS - r), 0) + 900 * np.maximum(0.2 - np.abs(r - _BORE), 0)
     work.height_um += height + 2.5 * _warp(canvas, generator)
     work.lay_rad = angle + np.float32(np.pi / 2 + canvas.turn_rad)

@@ -1,8 +1,8 @@
 """Lamps: where their light comes from, and how it is spread over the field.
 
 A lamp of finite size is a handful of point sources (quadrature). Each stands for a patch of the lamp; the patch's
-angular size is given to the roughness of what it lights (see :mod:`drivers.sim.render.reflection`), so that a few points
-show one highlight and not several.
+angular size is given to the roughness of what it lights (`drivers.sim.render.reflection`), so that a few points show
+one highlight and not several.
 """
 
 from __future__ import annotations

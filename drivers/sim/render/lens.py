@@ -1,8 +1,9 @@
 """The lens: point spread, depth of field, stray light and fall-off, and the pixel that gathers what is left.
 
-The point spread is a Gaussian for diffraction and aberrations and, out of focus, a disc. The pixel's own square aperture
+The point spread is a Gaussian for diffraction and aberrations and, out of focus, a disc. The pixel's square aperture
 comes after it, by adding up the fine grid, so the whole system's transfer function is
-``MTF(f) = exp(-2 pi^2 sigma^2 f^2) * |jinc(pi d f)| * |sinc(f)|``, f in cycles per pixel along a row, d the disc's diameter.
+``MTF(f) = exp(-2 pi^2 sigma^2 f^2) * |2 J1(pi d f) / (pi d f)| * |sinc(f)|``, f in cycles per pixel, d the disc's
+diameter.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Lens:
     def form(self, radiance: FloatMap, oversampling: int, height_um: FloatMap | None = None) -> FloatMap:
         """Return the picture (H, W) float32 of a radiance (H', W'): blurred, gathered by pixels, stray light added.
 
-        `height_um` (H, W) is where each pixel's face lies, for the depth of field; None: all in focus but for `defocus_px`.
+        `height_um` (H, W) is where each pixel's face lies, for the depth of field; None: only `defocus_px` counts.
         """
         flat = height_um is None or self._even(height_um)
         if flat:

@@ -1,6 +1,6 @@
 """What a surface sends to the camera under one lamp: Lambert plus an anisotropic microfacet lobe.
 
-The lobe is Cook and Torrance's with the GGX distribution (Walter et al., EGSR 2007; anisotropic form of Burley, 2012),
+The lobe is Cook and Torrance's with GGX facets (Walter et al., EGSR 2007; anisotropic: Burley, 2012),
 Smith's height-correlated shadowing and masking (Heitz, JCGT 3, 2014) and Schlick's Fresnel term. Light takes one bounce:
 interreflection is left out. The patch of a lamp that a source stands for widens the lobe: the half vector moves by half
 the light's angle, and GGX of roughness alpha has a Gaussian-like core of slope variance alpha^2/2 per axis, so a spread
@@ -20,7 +20,7 @@ from drivers.sim.render.workpiece import FloatMap, Workpiece
 #: Samples worked on at once: the dozen maps of that size stay in the processor's cache.
 _BAND = 1 << 15
 _SMALLEST_ALPHA = 0.02
-_Light = tuple["FloatMap | float", "FloatMap | float", float, "FloatMap | float"]
+_Light = tuple[FloatMap | float, FloatMap | float, FloatMap | float, FloatMap | float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +44,7 @@ def prepare(work: Workpiece, relief: Relief) -> Optics:
     carrier = work.carrier
     slope_x *= cover
     slope_y *= cover
-    nz = 1 / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
+    nz = np.asarray(1 / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y), np.float32)
     albedo = np.clip(work.albedo, 0, 1) * cover + np.float32(carrier.albedo) * bare
     specular = np.clip(work.specular, 0, 1) * cover + np.float32(carrier.specular) * bare
     rough2 = np.float32(carrier.roughness**2) * bare
@@ -70,7 +70,7 @@ def prepare(work: Workpiece, relief: Relief) -> Optics:
 
 
 def radiance(optics: Optics, lamp: Lamp, *, lobe: bool = True) -> FloatMap:
-    """Return the radiance (H', W') float32 to the camera for unit irradiance at the field's centre, square to the light.
+    """Return the radiance (H', W') float32 to the camera for unit irradiance at the centre, square to the light.
 
     A white Lambertian face under light from straight above has 1/pi. The lamp's cone is not in it. Without `lobe` the
     surface is Lambertian alone.
@@ -95,13 +95,13 @@ def _light(source: Source, shape: tuple[int, ...], step_mm: float, band: slice) 
     """Return the unit vector to a source from each sample of a band, and the irradiance there."""
     lx, ly, lz = source.toward
     if not np.isfinite(source.distance_mm):
-        return lx, ly, lz, source.weight  # type: ignore[return-value]
-    distance = np.float32(source.distance_mm)
+        return lx, ly, lz, source.weight
+    distance = source.distance_mm
     x = ((np.arange(shape[1]) + 0.5 - shape[1] / 2) * step_mm).astype(np.float32)[None, :]
     y = ((np.arange(band.start, band.stop) + 0.5 - shape[0] / 2) * step_mm).astype(np.float32)[:, None]
-    dx, dy, dz = np.float32(lx) * distance - x, np.float32(ly) * distance - y, np.float32(lz) * distance
-    near = 1 / np.sqrt(dx * dx + (dy * dy + dz * dz))
-    return dx * near, dy * near, dz * near, np.float32(source.weight) * np.square(distance * near)
+    dx, dy, dz = distance * lx - x, distance * ly - y, distance * lz
+    near = np.asarray(1 / np.sqrt(dx * dx + (dy * dy + dz * dz)), np.float32)
+    return dx * near, dy * near, dz * near, np.asarray(source.weight * np.square(distance * near), np.float32)
 
 
 @dataclass(slots=True, eq=False)

@@ -1,6 +1,6 @@
 """Cast shadows: where the part itself stands between a lamp and its surface.
 
-A place lies in shadow when somewhere toward the lamp the surface rises above the ray: max over s of h(x + s d) - s tan(e)
+A place is in shadow when somewhere toward the lamp the surface rises above the ray: max over s of h(x + s d) - s tan(e)
 is above h(x). The maximum over 1, 2, 4, ... steps comes from that over half as many, so long shadows cost a handful of
 passes. It is worked out in whole pixels; finer shadows drown in the lens's blur.
 """
