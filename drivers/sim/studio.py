@@ -73,15 +73,18 @@ class StudioPart:
     response: FloatMap  # relative, of each pixel
     dark: FloatMap  # electrons, of each pixel
     _rates: dict[str, FloatMap] = field(default_factory=dict)
+    _heights: FloatMap | None = None
 
     def rate(self, line: str) -> FloatMap:
         """Return the expected photo-electrons per microsecond (H, W) float32 under one line at full intensity."""
         if line not in self._rates:
             lamp, canvas = self.lamps[line], self.canvas
-            shown = radiance(self.optics, lamp)
-            at = Canvas.make(canvas.height, canvas.width, canvas.pitch_mm, canvas.oversampling, Placement())
-            shown *= lamp.profile(at.u, at.v)
-            picture = self.lens.form(shown, canvas.oversampling, self._heights())
+            if self._heights is None:
+                self._heights = _heights(self.work, canvas.oversampling)
+            picture = self.lens.form(radiance(self.optics, lamp), canvas.oversampling, self._heights)
+            # The cone is so wide that it may as well be put on the pixels.
+            pixels = Canvas.make(canvas.height, canvas.width, canvas.pitch_mm, 1, Placement())
+            picture *= lamp.profile(pixels.u, pixels.v)
             picture *= np.float32(self.power[line])
             self._rates[line] = picture
         return self._rates[line]
@@ -98,16 +101,18 @@ class StudioPart:
         electrons += self.dark + np.float32(self.sensor.dark_current_e_per_s * exposure_us * 1e-6)
         return self.sensor.digitise(electrons, gain_db, generator)
 
-    def _heights(self) -> FloatMap:
-        size = self.canvas.oversampling
-        top = np.where(self.work.cover > 0.5, self.work.height_um, np.float32(np.nan))
-        blocks = top.reshape(self.canvas.height, size, self.canvas.width, size)
-        known = np.isfinite(blocks).any(axis=(1, 3))
-        heights = np.zeros(known.shape, np.float32)
-        total = np.nansum(blocks, axis=(1, 3))
-        count = np.isfinite(blocks).sum(axis=(1, 3))
-        heights[known] = (total[known] / count[known]).astype(np.float32)
-        return heights
+
+def _heights(work: Workpiece, size: int) -> FloatMap:
+    """Return the part's mean height in each pixel (H, W) float32, um; 0 where the part is not."""
+    there = (work.cover > 0.5).astype(np.float32)
+    rows, columns = there.shape[0] // size, there.shape[1] // size
+    total, share = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.float32)
+    for row in range(size):
+        for column in range(size):
+            part = (slice(row, None, size), slice(column, None, size))
+            total += work.height_um[part] * there[part]
+            share += there[part]
+    return np.asarray(total / np.maximum(share, 1), np.float32)
 
 
 class StudioProduct:

@@ -67,7 +67,7 @@ def flat_radiance(lamp: Lamp, lens: Lens, height: int, width: int, pitch_mm: flo
     white = blank(canvas, canvas.full(1e3), albedo=1.0, specular=0.0, roughness=1.0)
     # No lobe either: Fresnel's term would add one to a dielectric at grazing light.
     shown = radiance(prepare(white, Relief(white, 1)), lamp, lobe=False)
-    return lens.form(shown * lamp.profile(canvas.u, canvas.v), 1)
+    return lens.form(shown, 1) * lamp.profile(canvas.u, canvas.v)
 
 
 def part_truth(work: Workpiece, canvas: Canvas, defects: tuple[DefectTruth, ...]) -> PartTruth:

@@ -147,7 +147,7 @@ def test_good_parts_are_well_exposed_and_told_apart_by_their_ids(name: str) -> N
 
 @pytest.mark.parametrize("kind", sorted(DEFECTS))
 def test_what_a_defect_changes_lies_in_its_mask(kind: str) -> None:
-    """Seen against the same part without it, at three sigma of the noise; shadows and highlights reach a bit further."""
+    """Seen against the same part without it, at three sigma of the noise; shadows reach a bit further."""
     name = next(name for name in ("brushed", "moulded", "disc", "cast") if kind in PRODUCTS[name].defects)
     product = _product(f"{name}-4")
     sigma_e = np.sqrt(product.sensor.full_scale_e * 0.3 + product.sensor.read_noise_e**2)

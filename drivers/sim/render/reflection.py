@@ -1,7 +1,7 @@
 """What a surface sends to the camera under one lamp: Lambert plus an anisotropic microfacet lobe.
 
-The lobe is Cook and Torrance's with GGX facets (Walter et al., EGSR 2007; anisotropic: Burley, 2012),
-Smith's height-correlated shadowing and masking (Heitz, JCGT 3, 2014) and Schlick's Fresnel term. Light takes one bounce:
+The lobe is Cook and Torrance's with GGX facets (Walter et al., EGSR 2007; anisotropic: Burley 2012),
+Smith's height-correlated shadowing and masking (Heitz, JCGT 3, 2014) and Schlick's Fresnel term. One bounce:
 interreflection is left out. The patch of a lamp that a source stands for widens the lobe: the half vector moves by half
 the light's angle, and GGX of roughness alpha has a Gaussian-like core of slope variance alpha^2/2 per axis, so a spread
 of s adds s^2/2 to alpha^2.
