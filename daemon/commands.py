@@ -64,9 +64,10 @@ class Dispatcher:
             raise StateError(f"the command table does not fit the vocabulary: {', '.join(sorted(unequal))}")
 
     def __call__(self, request: Request) -> Result | None:
-        """Carry a request out. Raises `ProtocolError` for wrong arguments, and what the handler raises."""
+        """Carry a request out. Raises `ProtocolError` for what the vocabulary lacks, and what the handler raises."""
         command = request.command
-        return self._handlers[command.command](request, v.parse(command.command, command.arguments))
+        arguments = v.parse(command.command, command.arguments)
+        return self._handlers[command.command](request, arguments)
 
     def _production(self) -> dict[str, Handler]:
         return {

@@ -69,7 +69,11 @@ def request_id_of(data: bytes) -> str:
 
 def _json_object(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data)
+        text = data.decode("utf-8-sig")
+        value = json.loads(text)
+        if "\\u" in text:
+            # An escape may stand for half a character; neither a reply nor a row can hold one.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ProtocolError("the message is not JSON in UTF-8; send one JSON object in one frame") from error
     if not isinstance(value, dict):

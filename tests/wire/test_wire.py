@@ -181,6 +181,24 @@ def test_whatever_comes_in_is_answered_and_a_good_client_is_still_served(
     assert client.call("inspectd.ping", {"n": 1})["arguments"] == {"n": 1}
 
 
+@pytest.mark.parametrize(
+    "half",
+    [
+        b'{"request_id": "\\ud800", "command": "x"}',
+        b'{"request_id": "\xed\xa0\x80", "command": "x"}',
+        b'{"request_id": "a", "command": "x", "arguments": {"\\udc00": 1}}',
+    ],
+)
+def test_half_a_character_is_told_and_ends_nothing(addresses: tuple[str, str], half: bytes) -> None:
+    with serving(*addresses), Client(addresses[0]) as client, zmq.Context() as context:
+        with context.socket(zmq.DEALER) as dealer:
+            dealer.linger, dealer.rcvtimeo = 0, 5000
+            dealer.connect(addresses[0])
+            dealer.send(half)
+            assert json.loads(dealer.recv())["error"] == ProtocolError.code
+        assert client.call("x", {"a": "\U0001f642"})["arguments"] == {"a": "\U0001f642"}, "two halves are one character"
+
+
 def test_a_req_socket_with_its_empty_delimiter_is_served(addresses: tuple[str, str]) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     with serving(*addresses):
