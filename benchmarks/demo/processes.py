@@ -49,11 +49,14 @@ class Processes:
             self._watcher.join()
 
     def launch(self, module: str) -> Path:
-        """Start ``python -m module`` and return the path of its log."""
+        """Start ``python -m module`` and return the path of its log.
+
+        It is ended with this process, also where that is killed: left over, it would judge on and hold the port.
+        """
         log = self.logs / f"{module}.log"
         with log.open("ab") as stream:
             self.children[module] = subprocess.Popen(
-                [sys.executable, "-m", module, "--config", str(self.config)],
+                ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", module, "--config", str(self.config)],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

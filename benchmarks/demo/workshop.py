@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from benchmarks.demo import plc
 from benchmarks.demo.processes import Processes
 from benchmarks.demo.results import StageTime
 from benchmarks.demo.scenario import Scenario
-from cell.errors import ConfigurationError, JobError
+from cell.errors import ConfigurationError, JobError, StoreInUse
 from cell.jobs import Job, JobState
 from cell.settings import Settings
 from cell.store.files import disk_errors, write_bytes
-from cell.store.layout import StateDir
+from cell.store.layout import StateDir, StateLock
 from cell.wire.client import Client
 
 _POLL_S = 0.5
@@ -136,23 +136,41 @@ class Workshop:
 
 @contextmanager
 def workshop(folder: Path, scenario: Scenario, console: Console, threads: int) -> Iterator[Workshop]:
-    """Make a fresh emulated cell in `folder` (emptied first), and end its processes at the end."""
-    state = folder / "state"
-    for stale in (state, folder / "recipes", folder / "run", folder / "logs"):
-        shutil.rmtree(stale, ignore_errors=True)
+    """Make a fresh emulated cell in `folder` (emptied first), and end its processes at the end.
+
+    Raises `StoreInUse`, with nothing emptied, while another cell runs there.
+    """
     with disk_errors(folder):
-        (folder / "recipes").mkdir(parents=True)
-        (folder / "run").mkdir()
-        (folder / "logs").mkdir()
-    recipe, config = scenario.recipe, folder / "inspectd.toml"
-    write_bytes(folder / "recipes" / f"{recipe.recipe_id}.json", recipe.model_dump_json(indent=1).encode())
-    write_bytes(config, _toml(folder, scenario, threads).encode())
-    # pylon shows its emulated camera when this is set; the daemon's process inherits it.
-    os.environ["PYLON_CAMEMU"] = "1"
-    # Checked here, so that a mistake is told before anything starts.
-    settings = _loaded(config)
-    with Processes(config, folder / "logs") as processes:
-        yield Workshop(folder, scenario, console, processes, settings)
+        folder.mkdir(parents=True, exist_ok=True)
+    with _owned(folder):
+        for stale in ("state", "recipes", "run", "logs"):
+            shutil.rmtree(folder / stale, ignore_errors=True)
+        with disk_errors(folder):
+            for fresh in ("recipes", "run", "logs"):
+                (folder / fresh).mkdir()
+        recipe, config = scenario.recipe, folder / "inspectd.toml"
+        write_bytes(folder / "recipes" / f"{recipe.recipe_id}.json", recipe.model_dump_json(indent=1).encode())
+        write_bytes(config, _toml(folder, scenario, threads).encode())
+        # pylon shows its emulated camera when this is set; the daemon's process inherits it.
+        os.environ["PYLON_CAMEMU"] = "1"
+        # Checked here, so that a mistake is told before anything starts.
+        settings = _loaded(config)
+        with Processes(config, folder / "logs") as processes:
+            yield Workshop(folder, scenario, console, processes, settings)
+
+
+@contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    with ExitStack() as locks:
+        try:
+            locks.enter_context(StateLock(folder / "demo.lock", "demo"))
+            # The services of a demo that was killed take some seconds to end, and own their state directory so long.
+            for service in ("daemon", "trainer"):
+                if (lock := folder / "state" / f"{service}.lock").exists():
+                    StateLock(lock, service).release()
+        except StoreInUse as error:
+            raise StoreInUse(f"{str(error).partition(';')[0]}; stop it or choose another --folder") from error
+        yield
 
 
 def _loaded(config: Path) -> Settings:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from benchmarks.demo import scenario
 from benchmarks.demo.pictures import crop_box
 from benchmarks.demo.plc import Answer, lost
 from benchmarks.demo.results import DemoReport, LineSummary, ReviewSummary
-from cell.errors import DataError
+from benchmarks.demo.workshop import workshop
+from cell.errors import DataError, StoreInUse
 from cell.imaging.folders import physical_part
+from cell.store.layout import StateLock
 
 
 def _picture(path: Path, level: int, size: tuple[int, int] = (40, 48)) -> None:
@@ -113,3 +122,51 @@ def test_no_failure_on_the_line_is_called_a_success() -> None:
 
 def test_a_trigger_without_a_verdict_is_lost() -> None:
     assert lost([Answer("a", None, 2000.0, "no answer")]) == 1
+
+
+@pytest.mark.parametrize("owner", ["demo.lock", "state/daemon.lock", "state/trainer.lock"])
+def test_a_cell_that_runs_is_not_emptied_by_a_second_demo(tmp_path: Path, owner: str) -> None:
+    (tmp_path / "state").mkdir()
+    kept = tmp_path / "state" / "line.db"
+    kept.write_bytes(b"verdicts")
+    with (
+        StateLock(tmp_path / owner, "demo"),
+        pytest.raises(StoreInUse, match="stop it or choose another --folder"),
+        workshop(tmp_path, scenario.of_plates(), Console(), 1),
+    ):
+        pytest.fail("two cells in one folder")
+    assert kept.read_bytes() == b"verdicts"
+    with workshop(tmp_path, scenario.of_plates(), Console(), 1):
+        assert not kept.exists(), "its own folder is emptied"
+
+
+_DEMO = """
+import sys, time
+from pathlib import Path
+from benchmarks.demo.processes import Processes
+with Processes(Path("none"), Path(sys.argv[1])) as processes:
+    log = processes.launch("service")
+    while not log.read_text():
+        time.sleep(0.05)
+    print(processes.children["service"].pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_demo_leaves_no_service_behind(tmp_path: Path) -> None:
+    (tmp_path / "service.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
+    path = f"{tmp_path}:{Path(__file__).parents[2]}"
+    demo = subprocess.Popen(
+        [sys.executable, "-c", _DEMO, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with demo:
+        assert demo.stdout is not None
+        service = psutil.Process(int(demo.stdout.readline()))
+        demo.kill()
+    until, pause = time.monotonic() + 20, threading.Event()
+    while service.is_running() and service.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
+        pause.wait(0.05)
+    assert not service.is_running() or service.status() == psutil.STATUS_ZOMBIE
