@@ -96,8 +96,8 @@ def test_lights_show_different_things_and_are_well_exposed(product: str) -> None
     clipped = (good >= 255).mean(axis=(0, 2, 3))
     assert clipped.max() < 0.05
     assert (good.std(axis=(0, 2, 3)) > 4).all()
-    mean = good.mean(axis=0).reshape(len(LIGHTS), -1)
-    assert (np.abs(np.corrcoef(mean)[np.triu_indices(len(LIGHTS), 1)]) < 0.97).all()
+    own = (good - good.mean(axis=0)).swapaxes(0, 1).reshape(len(LIGHTS), -1)  # what all parts share is mostly outline
+    assert (np.abs(np.corrcoef(own)[np.triu_indices(len(LIGHTS), 1)]) < 0.97).all()
 
 
 @pytest.mark.parametrize("product", NAMES)
@@ -113,10 +113,10 @@ def test_no_part_came_twice(product: str) -> None:
     looks /= np.linalg.norm(looks, axis=1, keepdims=True)
     likeness = looks @ looks.T
     assert likeness[-1].argsort()[-2] == 0
-    assert likeness[-1, 0] > 0.9, "a part with fresh noise and a brighter lamp would not be recognised"
+    assert likeness[-1, 0] > 0.95, "a part with fresh noise and a brighter lamp would not be recognised"
     np.fill_diagonal(likeness, -1)
     most = np.unravel_index(likeness[:-1, :-1].argmax(), (len(samples), len(samples)))
-    assert likeness[most] < 0.8, [samples[int(at)].group for at in most]
+    assert likeness[most] < 0.9, [samples[int(at)].group for at in most]
 
 
 def fingerprint(stack: NDArray[Any]) -> NDArray[np.float64]:
