@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from cell.errors import ConfigurationError
 from cell.recipes import Name
@@ -257,6 +257,10 @@ def load(path: Path | None = None) -> Settings:
         return Settings(**values)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigurationError(_first(error, file, environment)) from error
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"{error}: a whole section is given as JSON; set single keys, such as INSPECTD_WEB__PORT=8090"
+        ) from error
 
 
 #: Variables with our prefix that are not settings.

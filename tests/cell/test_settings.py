@@ -57,6 +57,15 @@ def test_a_misspelt_variable_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         settings.load(_write(tmp_path, ""))
 
 
+def test_a_section_that_is_no_json_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSPECTD_WEB", "8090")
+    with pytest.raises(ConfigurationError, match="web"):
+        settings.load()
+    monkeypatch.setenv("INSPECTD_WEB", "port=8090")
+    with pytest.raises(ConfigurationError, match="single keys"):
+        settings.load()
+
+
 def test_the_committed_schema_is_the_one_of_the_code() -> None:
     committed = json.loads((ROOT / "config" / "settings.schema.json").read_text())
     assert committed == settings.Settings.model_json_schema(), "run: make schema"
