@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cell import digest
-from cell.errors import AcquisitionTimeout, CameraError, LightError, NotFound, StateError
+from cell.errors import AcquisitionTimeout, CameraError, LightError, NotFound, ProtocolError, StateError
 from cell.events import ResultReady
 from cell.frames import AcquisitionFault, Frame
 from cell.recipes import Rect
@@ -111,6 +111,8 @@ def test_without_a_recipe_a_trigger_is_refused_with_the_way_out(tmp_path: Path) 
     with running(tmp_path) as cell:
         with pytest.raises(StateError, match="SelectModeAutomatic first"):
             cell.trigger("p")
+        with pytest.raises(ProtocolError, match="no command 'Explode'"):
+            cell.client.call("Explode")
         cell.client.call("SelectModeAutomatic")
         with pytest.raises(StateError, match="PrepareRecipe first"):
             cell.trigger("p")
