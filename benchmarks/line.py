@@ -87,7 +87,9 @@ class Run:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Return p50, p99, p99.9 and max."""
+    """Return p50, p99, p99.9 and max; without values, when every part was lost, infinity."""
+    if not values:
+        return dict.fromkeys(("p50", "p99", "p99.9", "max"), float("inf"))
     found = np.percentile(np.asarray(values, np.float64), (50, 99, 99.9, 100))
     return {name: round(float(value), 3) for name, value in zip(("p50", "p99", "p99.9", "max"), found, strict=True)}
 

@@ -251,7 +251,8 @@ def load(path: Path | None = None) -> Settings:
             ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"the settings file {file} is not valid TOML: {error}") from error
-    environment = {key: value for key, value in os.environ.items() if key.startswith("INSPECTD_")}
+    # pydantic-settings reads names in any case.
+    environment = {key: value for key, value in os.environ.items() if key.upper().startswith("INSPECTD_")}
     _refuse_unknown_environment(environment)
     try:
         return Settings(**values)  # type: ignore[arg-type]
@@ -267,13 +268,19 @@ def load(path: Path | None = None) -> Settings:
 _OTHER_VARIABLES = frozenset({"INSPECTD_CONFIG", "INSPECTD_DEMO_DATA"})
 
 
+#: Types of settings that have no keys of their own.
+_PLAIN = frozenset({str, int, float, bool, Path, Name})
+
+
 def _refuse_unknown_environment(environment: dict[str, str]) -> None:
     # pydantic-settings passes over environment variables it does not know; a spelling error would look like a default.
     for variable in environment:
         if variable in _OTHER_VARIABLES:
             continue
-        first = variable.removeprefix("INSPECTD_").lower().split("__")[0]
-        if first not in Settings.model_fields:
+        first, *rest = variable.upper().removeprefix("INSPECTD_").lower().split("__")
+        field = Settings.model_fields.get(first)
+        # A key of what is no section would be passed over as well.
+        if field is None or (rest and field.annotation in _PLAIN):
             known = ", ".join(sorted(Settings.model_fields))
             raise ConfigurationError(f"unknown environment variable {variable}; settings are: {known}")
 

@@ -69,3 +69,10 @@ def test_a_section_that_is_no_json_is_refused_in_one_line(monkeypatch: pytest.Mo
 def test_the_committed_schema_is_the_one_of_the_code() -> None:
     committed = json.loads((ROOT / "config" / "settings.schema.json").read_text())
     assert committed == settings.Settings.model_json_schema(), "run: make schema"
+
+
+@pytest.mark.parametrize("variable", ["INSPECTD_CELL_NAME__FOO", "INSPECTD_MINIMUM_FREE_MB__A", "inspectd_colour"])
+def test_no_environment_variable_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(ConfigurationError, match=variable):
+        settings.load(_write(tmp_path, ""))
