@@ -14,6 +14,10 @@ from tests.daemon.plc import SPACING_S, Plc, moving_line, pause
 
 pytestmark = pytest.mark.timeout(120, method="thread")
 
+#: Parts and announcements 140 ms and less apart: true on a machine with nothing else to do, a matter of luck beside
+#: other tests. What pairs them is held to its rules without a clock of the world in test_evidence.
+in_real_time = pytest.mark.slow
+
 
 def _name(number: int) -> str:
     return f"good-{number:06d}"
@@ -29,6 +33,7 @@ def _run(plc: Plc, parts: range, **how: Any) -> list[Future[dict[str, Any]]]:
     return replies
 
 
+@in_real_time
 @pytest.mark.parametrize("isolated", [False, True])
 def test_parts_announced_before_during_and_after_their_exposure_get_their_own_frames(
     tmp_path: Path, isolated: bool
@@ -71,6 +76,7 @@ def test_announcements_out_of_order_find_their_frames_by_count(tmp_path: Path) -
         assert all(plc.shows(verdict, verdict["part_id"]) for verdict in verdicts)
 
 
+@in_real_time
 @pytest.mark.parametrize("timed", [False, True])
 def test_a_lost_edge_is_named_and_no_part_gets_its_neighbours_frames(tmp_path: Path, timed: bool) -> None:
     with moving_line(tmp_path) as plc:
@@ -95,6 +101,7 @@ def test_a_lost_edge_is_named_and_no_part_gets_its_neighbours_frames(tmp_path: P
         assert [c["name"] for c in plc.status()["conditions"] if c["resolved_at"] is None] == []
 
 
+@in_real_time
 @pytest.mark.parametrize("timed", [False, True])
 def test_an_edge_that_only_the_camera_saw_is_surplus_and_archived_and_the_line_goes_on(
     tmp_path: Path, timed: bool
@@ -121,6 +128,7 @@ def test_an_edge_that_only_the_camera_saw_is_surplus_and_archived_and_the_line_g
         assert plc.shows({"job_id": surplus[0][0].removeprefix("surplus-")}, "good-000099")
 
 
+@in_real_time
 def test_a_part_that_was_never_announced_is_surplus_and_its_neighbours_are_judged(tmp_path: Path) -> None:
     with moving_line(tmp_path) as plc:
         plc.start(window_ms=140)
@@ -158,6 +166,7 @@ def test_a_count_announced_twice_is_fault_for_both_and_the_same_request_is_answe
         assert len([part for part, _ in plc.results() if part == _name(3)]) == 2
 
 
+@in_real_time
 def test_a_frame_that_is_dropped_is_fault_for_its_part_alone(tmp_path: Path) -> None:
     with moving_line(tmp_path) as plc:
         plc.start(window_ms=140)
@@ -170,6 +179,7 @@ def test_a_frame_that_is_dropped_is_fault_for_its_part_alone(tmp_path: Path) -> 
         ]
 
 
+@in_real_time
 def test_stop_lets_announced_parts_have_their_verdicts_and_a_new_run_counts_anew(tmp_path: Path) -> None:
     with moving_line(tmp_path) as plc:
         plc.start(window_ms=140)
@@ -195,6 +205,7 @@ def test_stop_lets_announced_parts_have_their_verdicts_and_a_new_run_counts_anew
         assert [verdict["outcome"] for verdict in verdicts] == ["OK"] * 3
         assert all(plc.shows(verdict, verdict["part_id"]) for verdict in verdicts)
         plc.announce(_name(13), 2)
+        pause()  # the announcement is another connection's
         assert plc.call("Abort", CauseDescription="a hand in the cell")["State"] == "Operational/Ready"
         assert eventually(lambda: (_name(13), "FAULT") in plc.results())
 
