@@ -93,7 +93,8 @@ def test_every_channel_is_on_the_screen_when_a_candidate_can_be_decided(cell: tu
     widths = [shown.nth(index).evaluate("image => image.complete && image.naturalWidth") for index in range(5)]
     assert all(width > 0 for width in widths)
     assert page.locator("#strip .tile span").all_text_contents() == ["left", "top", "ring"]
-    assert page.locator("#seeds img").count() == 4, "real seeds of the class stand beside for comparison"
+    # Real seeds of the class stand beside for comparison; they come on their own.
+    page.wait_for_function("document.querySelectorAll('#seeds img').length === 4")
     assert "black to white" in page.locator("#whole-facts").text_content()
     first = page.locator("#crop img").get_attribute("src")
     page.keyboard.press("ArrowRight")
