@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import genicam
@@ -11,6 +11,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from drivers.lights.gardasoft import GardasoftLight
+from drivers.sim.fake_gardasoft import FakeGardasoft
 
 # pylon reads it once, when the first camera is looked for.
 os.environ["PYLON_CAMEMU"] = "1"
@@ -56,3 +59,20 @@ def model(tmp_path: Path) -> ModelMaker:
         return path
 
     return make
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeGardasoft]:
+    """A Gardasoft controller on a real socket."""
+    controller = FakeGardasoft()
+    yield controller
+    controller.close()
+
+
+@pytest.fixture
+def opened() -> Iterator[list[GardasoftLight]]:
+    """Lights that a test opens, closed after it."""
+    lights: list[GardasoftLight] = []
+    yield lights
+    for light in lights:
+        light.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,22 +19,6 @@ from drivers.sim.fake_gardasoft import FakeGardasoft
 from drivers.sim.fake_gardasoft_outputs import Outputs
 from drivers.sim.plate import recipe_for_plate
 from tests.drivers.controllers import talk, wiring
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeGardasoft]:
-    controller = FakeGardasoft()
-    yield controller
-    controller.close()
-
-
-@pytest.fixture
-def opened() -> Iterator[list[GardasoftLight]]:
-    lights: list[GardasoftLight] = []
-    yield lights
-    for light in lights:
-        light.close()
-
 
 # The wire.
 

@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,21 +16,6 @@ from drivers.sim.fake_gardasoft import FakeGardasoft, Trouble
 from tests.drivers.controllers import eventually, wiring
 
 LINES = ("ring", "bar")
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeGardasoft]:
-    controller = FakeGardasoft()
-    yield controller
-    controller.close()
-
-
-@pytest.fixture
-def opened() -> Iterator[list[GardasoftLight]]:
-    lights: list[GardasoftLight] = []
-    yield lights
-    for light in lights:
-        light.close()
 
 
 # The connection.
