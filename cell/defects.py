@@ -56,6 +56,28 @@ class SeedState(StrEnum):
     REFUSED = "refused"
 
 
+class SeedRegion(Record):
+    """One connected region of a proposed mask: where it is, on which lights it shows, and what it resembles."""
+
+    box: Rect
+    area_px: int = Field(ge=1)
+    #: Regions that look alike share a group, "g1", "g2", ... in the order in which groups were met.
+    group: str = ""
+    #: Class of the group's seeds that a person confirmed or another station reported; empty while nobody said.
+    suggested_class: str = ""
+    channels: tuple[str, ...] = ()  # lights under which it stands out from good parts
+    #: What groups are made by: shape, and contrast on each channel; see :mod:`cell.imaging.likeness`.
+    look: tuple[float, ...] = ()
+
+
+class SeedFinding(Record):
+    """What harvest found out about a part that it proposes."""
+
+    regions: tuple[SeedRegion, ...] = ()
+    proposed_by: str = ""
+    anomaly: float = 0.0
+
+
 class Seed(Record):
     """A real defect: frame set, mask, class. Only a confirmed seed is learned from or measured against."""
 
@@ -72,13 +94,20 @@ class Seed(Record):
     confirmed_by: str = ""  # or refused by
     taken_at: datetime
     reason: str = ""  # why it was refused
+    regions: tuple[SeedRegion, ...] = ()  # as harvest proposed them; the mask counts, which a person may have changed
+    proposed_by: str = ""  # who called the part bad: plc, operator, another station, or anomaly
+    anomaly: float = 0.0  # how unlike good parts it is: 1 is a good part's typical score; 0 when nobody measured
 
     def record_digest(self) -> str:
-        """Return the digest of :meth:`Record.record_digest`; without a reason as before there was such a field.
+        """Return the digest of :meth:`Record.record_digest`; fields that came later count where they say something.
 
-        The ledger sealed seeds then, and they must still be what it sealed.
+        The ledger sealed seeds before there were such fields, and they must still be what it sealed.
         """
-        return digest.of_record(self.model_dump(mode="json", exclude=None if self.reason else {"reason"}))
+        silent = {name for name in _LATER_SEED_FIELDS if not getattr(self, name)}
+        return digest.of_record(self.model_dump(mode="json", exclude=silent or None))
+
+
+_LATER_SEED_FIELDS = ("reason", "regions", "proposed_by", "anomaly")
 
 
 class GeneratorParameters(Record):

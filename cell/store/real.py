@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cell.clock import WallClock
-from cell.defects import Background, Mask, Seed, SeedState, Split
+from cell.defects import Background, Mask, Seed, SeedFinding, SeedState, Split
 from cell.errors import DataError, GateError, NotFound, StateError, StoreError
 from cell.frames import StoredStack
 from cell.store.counters import reserve
@@ -115,11 +115,12 @@ class RealImages:
         split: Split,
         *,
         lot: str = "",
-        taken_at: datetime | None = None,
+        found: SeedFinding | None = None,
     ) -> Seed:
         """Keep a defective part's frame set with a proposed mask (H, W) bool and class, for a person to confirm.
 
-        Raises as :meth:`add_background` does, and `DataError` for a mask that is empty or of another size.
+        `found` is what harvest tells them. Raises as :meth:`add_background` does, and `DataError` for a mask that
+        is empty or of another size.
         """
         box = check_mask(mask, stack)
         seed_id = f"s{self._number('seed'):06d}"
@@ -136,7 +137,8 @@ class RealImages:
             box=box,
             state=SeedState.PROPOSED,
             split=split,
-            taken_at=taken_at or self._clock(),
+            taken_at=self._clock(),
+            **dict(found or SeedFinding()),
         )
         with self._ledger.transaction() as writer:
             _assign(writer, recipe_id, part_id, split, lot)
