@@ -25,6 +25,7 @@ from cell.store.jobs import Jobs
 from cell.store.layout import StateDir
 from cell.store.ledger import Ledger
 from cell.store.pictures import Pictures
+from cell.store.process import ProcessChanges
 from cell.store.real import RealImages
 from cell.store.requests import RequestLedger
 from cell.store.tables import calibrations, models
@@ -33,8 +34,8 @@ from cell.store.tables import calibrations, models
 class LearningStore(RealImages):
     """Everything about learning. Safe for threads and for several processes.
 
-    Splits, backgrounds and seeds are methods of :class:`cell.store.real.RealImages`; `jobs`, `candidates` and `gate`
-    are parts of their own; `requests` is the trainer service's ledger of commands.
+    Splits, backgrounds and seeds are methods of :class:`cell.store.real.RealImages`; `jobs`, `candidates`, `gate`
+    and `process` are parts of their own; `requests` is the trainer service's ledger of commands.
     """
 
     def __init__(self, state: StateDir, *, clock: WallClock = utc_now) -> None:
@@ -46,6 +47,7 @@ class LearningStore(RealImages):
         super().__init__(database, chain, pictures, clock)
         self.requests = RequestLedger(database, clock)
         self.jobs = Jobs(database, clock)
+        self.process = ProcessChanges(database, state, clock)
         self.candidates = Candidates(database, chain, pictures, clock)
         self.gate = Gate(database, chain, pictures, self.candidates, clock)
 

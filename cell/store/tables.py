@@ -174,6 +174,14 @@ models = sa.Table(
     sa.Column("record", sa.Text, nullable=False),
     sa.Index("models_recipe", "recipe_id", "created_at"),
 )
+process_changes = sa.Table(
+    "process_changes",
+    LEARNING,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("recipe_id", sa.Text, nullable=False),
+    sa.Column("record", sa.Text, nullable=False),
+    sa.Index("process_changes_recipe", "recipe_id", "number"),
+)
 jobs = sa.Table(
     "jobs",
     LEARNING,
@@ -185,4 +193,4 @@ jobs = sa.Table(
 )
 
 #: Tables of the learning database whose rows may never change or go.
-APPEND_ONLY = ("ledger", "training_sets", "candidates", "backgrounds", "calibrations", "models")
+APPEND_ONLY = ("ledger", "training_sets", "candidates", "backgrounds", "calibrations", "models", "process_changes")
