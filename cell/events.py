@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from cell.base import Record
 from cell.jobs import Job
+from cell.process import ProcessChange
 from cell.verdicts import Verdict
 
 
@@ -93,6 +94,13 @@ class JobChanged(_Event):
     job: Job
 
 
+class ProcessChanged(_Event):
+    """A change of the process was suspected by the monitor, or declared or withdrawn by a person."""
+
+    event: Literal["inspectd.ProcessChanged"] = "inspectd.ProcessChanged"
+    change: ProcessChange
+
+
 Event = Annotated[
     StateChanged
     | ErrorRaised
@@ -102,7 +110,8 @@ Event = Annotated[
     | AcquisitionDone
     | ResultReady
     | ModelPromoted
-    | JobChanged,
+    | JobChanged
+    | ProcessChanged,
     Field(discriminator="event"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)

@@ -178,6 +178,13 @@ class WireSettings(_Section):
     keys: Path | None = None
 
 
+class ProcessSettings(_Section):
+    """The monitor that tells when material, tools, light, lens or camera are no longer what they were."""
+
+    watch: bool = True
+    most_cpu: float = Field(default=0.1, gt=0, le=1)  # of one processor; on faster lines parts are passed over
+
+
 class WebSettings(_Section):
     """The review and live pages."""
 
@@ -218,6 +225,7 @@ class Settings(BaseSettings):
     emulated: EmulatedCellSettings = EmulatedCellSettings()
     engine: EngineSettings = EngineSettings()
     wire: WireSettings = WireSettings()
+    process: ProcessSettings = ProcessSettings()
     web: WebSettings = WebSettings()
     trainer: TrainerSettings = TrainerSettings()
 

@@ -24,6 +24,7 @@ from daemon.errands import Errands
 from daemon.hardware import Hardware
 from daemon.harvest import Harvester
 from daemon.notices import EventLog
+from daemon.process.watch import ProcessWatch
 from daemon.queries import Records, Status, version
 from daemon.recipes import Recipes
 from daemon.states import Cause, Snapshot
@@ -49,6 +50,7 @@ class Rooms:
     records: Records
     status: Status
     harvester: Harvester
+    process: ProcessWatch
     hardware: Hardware
     errands: Errands
 
@@ -100,6 +102,7 @@ class Dispatcher:
             "inspectd.events": records.events,
             "inspectd.models": lambda a: {"models": rooms.deployer.listing(a.recipe_id)},
             "inspectd.harvest.summary": lambda a: {"harvest": rooms.harvester.summary(self._recipe_id(a.recipe_id))},
+            "inspectd.process": lambda a: rooms.process.report(self._recipe_id(a.recipe_id)),
         }
         handlers: dict[str, Handler] = {name: self._aside(look) for name, look in looking.items()}
         handlers["inspectd.ping"] = lambda _, __: {"version": version(), "cell_name": rooms.settings.cell_name}
@@ -120,6 +123,8 @@ class Dispatcher:
             "inspectd.harvest.run": self._harvest_run,
             "inspectd.harvest.start": lambda _, __: self._harvesting(harvester.start, goes_on=True),
             "inspectd.harvest.stop": lambda _, __: self._harvesting(harvester.stop, goes_on=False),
+            "inspectd.process.changed": self._process_changed,
+            "inspectd.process.ordinary": self._process_ordinary,
             "inspectd.deploy": self._deploy,
             "inspectd.promote": self._promote,
             "inspectd.rollback": self._roll_back,
@@ -252,6 +257,25 @@ class Dispatcher:
     def _harvesting(self, change: Callable[[], None], *, goes_on: bool) -> Result:
         change()
         return {"harvesting": goes_on}
+
+    def _process_changed(self, request: Request, arguments: v.ProcessChangedArguments) -> None:
+        recipe_id, process = self._recipe_id(arguments.recipe_id), self._rooms.process
+
+        def work() -> Result:
+            change = process.changed(recipe_id, arguments.what, arguments.by, arguments.note)
+            report = process.report(recipe_id)
+            return {"change": change.model_dump(mode="json"), "stale": report["stale"], "asks": report["asks"]}
+
+        self._rooms.errands.defer(HARVEST, request, work)
+
+    def _process_ordinary(self, request: Request, arguments: v.ProcessOrdinaryArguments) -> None:
+        recipe_id = self._recipe_id(arguments.recipe_id)
+
+        def work() -> Result:
+            change = self._rooms.process.ordinary(recipe_id, arguments.by, arguments.note)
+            return {"change": change.model_dump(mode="json")}
+
+        self._rooms.errands.defer(HARVEST, request, work)
 
     def _deploy(self, request: Request, arguments: v.DeployArguments) -> None:
         def work() -> Result:

@@ -45,6 +45,7 @@ from daemon.line import Line
 from daemon.notices import Conditions, EventLog
 from daemon.parts import Part
 from daemon.physical import PhysicalParts, as_named
+from daemon.process.watch import ProcessWatch
 from daemon.queries import Records, Status
 from daemon.reply import Answers
 from daemon.retention import Retention
@@ -121,6 +122,7 @@ class Daemon:
         retention = Retention(self.store, self.learning, parts, settings.archive, settings.minimum_free_mb)
         self.archive = Archive(self.store, self.conditions, retention)
         self.harvester = Harvester(self.store, self.learning, self.state, parts)
+        self.process = ProcessWatch(self.store, self.learning, self.conditions, share=settings.process.most_cpu)
         self._build_line()
         self.dispatcher = Dispatcher(self._rooms())
 
@@ -156,7 +158,7 @@ class Daemon:
             answers,
             self.conditions,
             line_beat,
-            sinks=(self._archive, self._harvest),
+            sinks=(self._archive, self._harvest, self._watch),
             on_free=self.station.part_may_leave,
         )
         self.station.connect(self.line, answers)
@@ -178,6 +180,7 @@ class Daemon:
             self.acquirer,
             self.archive,
             self.harvester,
+            self.process,
             self.conditions,
         )
         self.errands = Errands((RECIPES, MODELS, HARVEST, QUERIES, HOUSEKEEPING))
@@ -191,6 +194,7 @@ class Daemon:
             records=Records(self.store, self.learning, self.station),
             status=self.status,
             harvester=self.harvester,
+            process=self.process,
             hardware=Hardware(
                 Bench(self.settings, self.rig), self.station, self.acquirer, self.store.recipes, self.state
             ),
@@ -209,6 +213,9 @@ class Daemon:
         self._stack.callback(self._stop_archive)
         self.archive.start()
         self._stack.callback(self.harvester.stop)
+        self._stack.callback(self.process.stop)
+        if self.settings.process.watch:
+            self.process.start()
         self._stack.callback(self._stop_line)
         self.line.start()
         self._stack.callback(self.errands.stop)
@@ -268,6 +275,10 @@ class Daemon:
     def _harvest(self, _: Part, inspection: Inspection) -> None:
         if inspection.frames is not None and self.station.machine.now.state is not State.ERROR:
             self.harvester.offer(inspection.frames, inspection.verdict)
+
+    def _watch(self, _: Part, inspection: Inspection) -> None:
+        if inspection.frames is not None:
+            self.process.offer(inspection.frames, inspection.verdict)
 
     def _look_around(self) -> None:
         now = monotonic()

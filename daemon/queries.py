@@ -18,6 +18,7 @@ from daemon.acquire import Acquirer
 from daemon.archive import Archive
 from daemon.harvest import Harvester
 from daemon.notices import Conditions
+from daemon.process.watch import ProcessWatch
 from daemon.recovery import Attendant
 from daemon.reply import result_of
 from daemon.station import Station
@@ -161,6 +162,7 @@ class Status:
         acquirer: Acquirer,
         archive: Archive,
         harvester: Harvester,
+        process: ProcessWatch,
         conditions: Conditions,
     ) -> None:
         self._settings = settings
@@ -170,6 +172,7 @@ class Status:
         self._acquirer = acquirer
         self._archive = archive
         self._harvester = harvester
+        self._process = process
         self._conditions = conditions
         self._started = monotonic()
 
@@ -213,6 +216,7 @@ class Status:
                 "free_mb": round(self._store.state.free_mb()),
             },
             "harvest": {"passed_over": self._harvester.passed_over},
+            "process": None if prepared is None else self._process.brief(prepared.recipe.recipe_id),
             "uptime_s": round(monotonic() - self._started, 1),
             "last_sequence": self._store.last_sequence(),
         }

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from cell import recipes, verdicts
 from cell.errors import ProtocolError
+from cell.process import Cause
 from cell.recipes import Name
 from daemon.pairing import Rules
 
@@ -189,6 +190,25 @@ class HarvestArguments(Arguments):
     recipe_id: Name | None = None
 
 
+class ProcessArguments(Arguments):
+    """Whose process; the prepared recipe's when absent."""
+
+    recipe_id: Name | None = None
+
+
+class ProcessOrdinaryArguments(ProcessArguments):
+    """Who says that what the monitor found is ordinary, and why."""
+
+    by: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "operator"
+    note: Sentence = ""
+
+
+class ProcessChangedArguments(ProcessOrdinaryArguments):
+    """Who says what changed."""
+
+    what: Cause
+
+
 class DeployArguments(Arguments):
     """A model by digest, id or unique prefix, or a folder outside the store that is taken in first."""
 
@@ -313,7 +333,7 @@ COMMANDS: dict[str, Spec] = {
         False,
         "All that a person wants to see at a glance.",
         "version, cell_name, emulated, state, recipe, model, standby, previous, counts, latency_ms, conditions, "
-        "cameras, archive, harvest, uptime_s, last_sequence",
+        "cameras, archive, harvest, process, uptime_s, last_sequence",
     ),
     "inspectd.events": Spec(EventsArguments, False, "Stored events again.", "events, last_sequence"),
     "inspectd.report_part": Spec(
@@ -325,6 +345,21 @@ COMMANDS: dict[str, Spec] = {
     "inspectd.harvest.start": Spec(Arguments, True, "Harvest while parts run.", "harvesting"),
     "inspectd.harvest.stop": Spec(Arguments, True, "No longer harvest while parts run.", "harvesting"),
     "inspectd.harvest.summary": Spec(HarvestArguments, False, "What was taken, refused and why.", "harvest"),
+    "inspectd.process": Spec(
+        ProcessArguments,
+        False,
+        "Whether the process is what it was, and what rests on how it was before.",
+        "monitor, changes, stale, fresh, asks",
+    ),
+    "inspectd.process.changed": Spec(
+        ProcessChangedArguments,
+        True,
+        "Say that the process changed: what rests on the old state is marked, and the new one is learned.",
+        "change, stale, asks",
+    ),
+    "inspectd.process.ordinary": Spec(
+        ProcessOrdinaryArguments, True, "Say that a change which the monitor found is ordinary variation.", "change"
+    ),
     "inspectd.deploy": Spec(
         DeployArguments,
         True,

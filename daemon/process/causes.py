@@ -1,0 +1,161 @@
+"""From which features moved to what likely changed: a short list of rules, each a physical one.
+
+Every change counts in units of what matters (`cell.imaging.process_features.relevant_changes`), and not
+at all where it is small against the part-to-part spread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cell.process import Cause
+
+#: Changes below this share of the part-to-part deviation say nothing about the cause.
+_VISIBLE = 0.35
+#: Relevant changes from which a kind of feature counts as moved.
+_MOVED = 1.5
+#: A lens spreads fine detail more than coarse; material changes all of it. Ratio of detail 8 to detail 2.
+_LENS_RATIO = 0.6
+#: A camera's gain takes its noise along: least share of the level's change that the noise shows.
+_GAIN_SHARE = 0.6
+
+_WORDS = {
+    "level": "brightness",
+    "balance": "light",
+    "tilt-x": "light from left to right",
+    "tilt-y": "light from top to bottom",
+    "bow": "light towards the edge",
+    "noise": "noise",
+    "detail-1": "finest detail",
+    "detail-2": "fine detail",
+    "detail-4": "detail",
+    "detail-8": "coarse detail",
+    "shift-x": "place across",
+    "shift-y": "place down",
+    "turn": "turn",
+    "size": "size",
+    "score": "anomaly score",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The likely cause, a sentence for people, and the changes that speak for it in their own units."""
+
+    cause: Cause
+    sentence: str
+    evidence: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Moves:
+    """Changes in relevant units; those that can't be seen against the spread are 0."""
+
+    level: float
+    balance: float  # the one that moved most, with its sign
+    even: bool  # every channel's light moved alike
+    profile: float
+    noise: float  # mean over the channels
+    detail: tuple[float, ...]  # mean over the channels, fine to coarse
+    place: float
+
+
+def diagnose(changes: Mapping[str, float], relevant: Mapping[str, float], deviation: Mapping[str, float]) -> Diagnosis:
+    """Return the likely cause of changes of features, by name, in their own units."""
+    counted = {
+        name: change / relevant[name] if abs(change) >= _VISIBLE * deviation[name] else 0.0
+        for name, change in changes.items()
+    }
+    moves = _moves(counted)
+    cause = _cause(moves)
+    order = sorted(counted, key=lambda name: -abs(counted[name]))
+    told = [name for name in order if counted[name]][:4] or order[:1]
+    evidence = {name: changes[name] for name in told}
+    what = "; ".join(_words(name, changes[name]) for name in told[:3])
+    return Diagnosis(cause, f"{_NAMED[cause]}: {what}", evidence)
+
+
+_NAMED = {
+    Cause.MATERIAL: "the surface looks different, as with another batch of material, tool or finish",
+    Cause.LAMP: "a light gives more or less than before",
+    Cause.LENS: "the pictures are less or more sharp, as with a lens out of focus or dirty",
+    Cause.CAMERA: "brightness and noise changed together, as with the camera's gain or exposure",
+    Cause.FIXTURE: "the parts lie elsewhere, as with a moved fixture or camera",
+    Cause.UNKNOWN: "something changed that has no single likely cause",
+    Cause.TOOLING: "the tools changed",
+    Cause.FINISH: "the finish changed",
+}
+
+
+def _moves(counted: Mapping[str, float]) -> _Moves:
+    def of(kind: str) -> list[float]:
+        return [value for name, value in counted.items() if name.partition(":")[0] == kind]
+
+    def mean(kind: str) -> float:
+        values = of(kind)
+        return float(np.mean(values)) if values else 0.0
+
+    def most(*kinds: str) -> float:
+        return max((abs(value) for kind in kinds for value in of(kind)), default=0.0)
+
+    balance = of("balance")
+    strongest = max(balance, key=abs, default=0.0)
+    return _Moves(
+        level=mean("level"),
+        balance=strongest,
+        even=abs(strongest) < _MOVED,
+        profile=most("tilt-x", "tilt-y", "bow"),
+        noise=mean("noise"),
+        detail=tuple(mean(f"detail-{1 << scale}") for scale in range(4)),
+        place=most("shift-x", "shift-y", "turn"),
+    )
+
+
+def _cause(moves: _Moves) -> Cause:
+    # The finest detail is mostly noise, which follows the light: it is no witness for texture.
+    texture = max(abs(value) for value in moves.detail[1:])
+    light = max(abs(moves.level), abs(moves.balance), moves.profile)
+    brighter = abs(moves.level) >= _MOVED
+    gained = brighter and _in_log(moves.noise, "noise") / _in_log(moves.level, "level") >= _GAIN_SHARE
+    # The first rule that holds.
+    rules = (
+        (moves.place >= _MOVED and moves.place >= max(texture, abs(moves.balance)), Cause.FIXTURE),
+        (texture >= _MOVED and texture >= 0.5 * light, Cause.LENS if _spreads(moves) else Cause.MATERIAL),
+        (not moves.even and abs(moves.balance) >= texture, Cause.LAMP),
+        (brighter, Cause.CAMERA if gained else Cause.LAMP),
+        (abs(moves.noise) >= _MOVED, Cause.CAMERA),
+        (moves.place >= _MOVED, Cause.FIXTURE),
+        (moves.profile >= _MOVED, Cause.LAMP),
+    )
+    return next((cause for holds, cause in rules if holds), Cause.UNKNOWN)
+
+
+def _spreads(moves: _Moves) -> bool:
+    """Tell whether detail changed as by a lens: all one way, the finer the more, at the same brightness."""
+    fine, middle, coarse = moves.detail[1:]
+    ordered = abs(fine) >= abs(middle) >= abs(coarse) - _MOVED
+    one_way = all(value * fine >= 0 or abs(value) < 1 for value in (middle, coarse))
+    return ordered and one_way and abs(coarse) <= _LENS_RATIO * abs(fine) and abs(moves.level) <= abs(fine)
+
+
+def _in_log(value: float, kind: str) -> float:
+    """Return a change as it was before it was counted in relevant units."""
+    return value * {"noise": 0.05, "level": 0.01}[kind]
+
+
+def _words(name: str, change: float) -> str:
+    kind, _, channel = name.partition(":")
+    where = f" of {channel}" if channel else ""
+    if kind.startswith("shift"):
+        size = f"{change:+.2f} px"
+    elif kind == "turn":
+        size = f"{change:+.2f} degrees"
+    elif kind == "score":
+        size = f"{change:+.2f} (logit)"
+    else:
+        size = f"{100 * (math.exp(change) - 1):+.1f} %"
+    return f"{_WORDS[kind]}{where} {size}"
