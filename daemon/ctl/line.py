@@ -130,6 +130,7 @@ def _facts(found: Result, trainer: Result) -> list[tuple[str, object]]:
         ("parts", f"OK {counts['OK']}  NG {counts['NG']}  FAULT {counts['FAULT']}"),
         ("latency", paced),
         ("archive", f"{kept}, {archive['free_mb']} MB free"),
+        ("process", _process(found.get("process"))),
         ("trainer", _trainer(trainer)),
         ("up", str(timedelta(seconds=round(found["uptime_s"])))),
     ]
@@ -153,6 +154,13 @@ def _model(model: Result | None) -> str:
         f"{model['model_id']} {render.short(model['model_digest'])} on {model['engine']}/{model['provider']}, "
         f"threshold {model['threshold']:.3f}, {', '.join(notes)}"
     )
+
+
+def _process(process: Result | None) -> str:
+    if process is None:
+        return ""
+    passed = f", {process['passed_over']} passed over" if process["passed_over"] else ""
+    return f"{process['state']}, {process['looked_at']} parts looked at{passed}" if process["watching"] else "not watched"
 
 
 def _trainer(trainer: Result) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cell.errors import InspectdError
-from daemon.ctl import admin, camera, deployment, jobs, learning, light, line, recipes, results, review, sim, watch
+from daemon.ctl import admin, camera, deployment, jobs, learning, light, line, process, recipes, results, review, sim, watch
 from daemon.ctl.doctor import commands as doctor
 from daemon.ctl.session import Session
 
@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (line, recipes, results, learning, review, jobs, deployment, camera, light, sim, doctor, admin):
+for _module in (line, recipes, results, learning, process, review, jobs, deployment, camera, light, sim, doctor, admin):
     _module.register(app)
 watch.register(camera.group)
 
