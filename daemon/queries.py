@@ -153,7 +153,7 @@ class Records:
 class Status:
     """Everything a person wants to see at a glance."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 (what a glance takes in)
         self,
         settings: Settings,
         station: Station,

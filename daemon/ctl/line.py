@@ -160,7 +160,9 @@ def _process(process: Result | None) -> str:
     if process is None:
         return ""
     passed = f", {process['passed_over']} passed over" if process["passed_over"] else ""
-    return f"{process['state']}, {process['looked_at']} parts looked at{passed}" if process["watching"] else "not watched"
+    return (
+        f"{process['state']}, {process['looked_at']} parts looked at{passed}" if process["watching"] else "not watched"
+    )
 
 
 def _trainer(trainer: Result) -> str:

@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from cell.errors import InspectdError
-from daemon.ctl import admin, camera, deployment, jobs, learning, light, line, process, recipes, results, review, sim, watch
+from daemon.ctl import (
+    admin,
+    camera,
+    deployment,
+    jobs,
+    learning,
+    light,
+    line,
+    process,
+    recipes,
+    results,
+    review,
+    sim,
+    watch,
+)
 from daemon.ctl.doctor import commands as doctor
 from daemon.ctl.session import Session
 
