@@ -18,6 +18,7 @@ with (sysexits.h where it has a fitting code); ``code`` is what stands in the ``
     ├── StoreError              a fact or a picture can't be kept or found
     │   ├── DiskFull
     │   ├── StoreInUse          a second daemon on the same cell
+    │   ├── SplitError          a part would stand on two sides of a split
     │   └── NotFound
     ├── GateError               the lock refused: no training or deployment without a person's decisions
     ├── ModelError              a model may not judge: digest, golden images, validation, provenance
@@ -127,6 +128,13 @@ class StoreInUse(StoreError):
 
     exit_code = 75
     code = -32
+
+
+class SplitError(StoreError):
+    """Raise when a part, its lot or its near-duplicate would come to stand on two sides of a split."""
+
+    exit_code = 77
+    code = -34
 
 
 class NotFound(StoreError):

@@ -21,7 +21,8 @@ from cell.store.counters import reserve
 from cell.store.database import Database
 from cell.store.ledger import Ledger
 from cell.store.pictures import Pictures, check_mask
-from cell.store.real import facts_of, get_background, get_seed
+from cell.store.real import get_background, get_seed
+from cell.store.real_facts import facts_of
 from cell.store.tables import candidates, ledger
 
 _STATE = {ReviewVerb.ACCEPT: CandidateState.ACCEPTED, ReviewVerb.REJECT: CandidateState.REJECTED}

@@ -40,7 +40,18 @@ _log = logging.getLogger(__name__)
 
 #: What an entry states, about which subject:
 #: split: `recipe/part`; background, seed, candidate: its id; display, decision: a candidate; training-set: a manifest.
-Kind = Literal["split", "background", "seed", "candidate", "display", "decision", "training-set"]
+#: split-plan: a recipe; split-refused: `recipe/part` that somebody wanted on the other side, `recipe/` for the plan.
+Kind = Literal[
+    "split",
+    "split-plan",
+    "split-refused",
+    "background",
+    "seed",
+    "candidate",
+    "display",
+    "decision",
+    "training-set",
+]
 _GENESIS = "0" * 64
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
 
 from cell.defects import ImageRef, Mask
 from cell.errors import DataError
 from cell.frames import StoredStack
 from cell.recipes import Rect
+from cell.store.files import remove
 from cell.store.images import mask_to_label, read_label, read_stack, write_label, write_stack
 from cell.store.layout import StateDir
 
@@ -17,6 +21,14 @@ class Pictures:
 
     def __init__(self, state: StateDir) -> None:
         self._state = state
+
+    def resolve(self, relative: str) -> Path:
+        """Return where a stored path lies. Raises `StoreError` when it leads out of the store."""
+        return self._state.resolve(relative)
+
+    def remove(self, references: Iterable[ImageRef]) -> None:
+        """Remove pictures that no row names, after a change that was not carried through. Raises `StoreError`."""
+        remove(self._state.resolve(reference.path) for reference in references)
 
     def write_image(self, relative: str, stack: StoredStack) -> ImageRef:
         """Write a stack to `relative` (a TIFF), durably. Raises `DataError`, `DiskFull` or `StoreError`."""

@@ -8,36 +8,51 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from cell import digest
 from cell.clock import WallClock
 from cell.defects import Background, Mask, Seed, SeedFinding, SeedState, Split
-from cell.errors import DataError, GateError, NotFound, StateError, StoreError
+from cell.errors import GateError, NotFound, SplitError, StateError
 from cell.frames import StoredStack
+from cell.recipes import Recipe
 from cell.store.counters import reserve
 from cell.store.database import Database
-from cell.store.ledger import Ledger, LedgerWriter
+from cell.store.ledger import Ledger
 from cell.store.pictures import Pictures, check_mask
+from cell.store.prints import Prints
+from cell.store.real_facts import facts_of, insert_seed, seal_seed
+from cell.store.seed_checks import SeedChecks
+from cell.store.splits import SplitBook, other_side
 from cell.store.tables import backgrounds, ledger, seeds
+from cell.store.taking_in import TakingIn
 
 #: How the name of a reviewer or confirmer ends who is none.
 NOT_A_PERSON = "(not a person)"
 
 
 class RealImages:
-    """Splits, backgrounds and seeds. Every one of them is sealed in the gate's ledger when it is added or confirmed."""
+    """Splits, backgrounds and seeds. Every one of them is sealed in the gate's ledger when it is added or confirmed.
+
+    `split_book` has the plans, the sides and the attempts to change them, `checks` what a seed must fulfil; `folders`
+    takes many pictures in at once.
+    """
 
     def __init__(self, database: Database, chain: Ledger, pictures: Pictures, clock: WallClock) -> None:
         self._database = database
         self._ledger = chain
         self._pictures = pictures
         self._clock = clock
+        self._prints = Prints(database, pictures)
+        self.split_book = SplitBook(database, chain)
+        self.checks = SeedChecks(database, self._prints, pictures.read_mask)
+        self.folders = TakingIn(database, chain, pictures, self._prints, self.split_book, clock)
 
     def assign_split(self, recipe_id: str, part_id: str, split: Split, *, lot: str = "") -> None:
         """Record what a physical part may be used for, once and for all; the same again changes nothing.
 
-        Raises `StoreError` when the part stands on the other side, `DataError` when it has no id.
+        Raises `SplitError` when the part stands on the other side (the attempt is sealed), `DataError` without an id.
         """
-        with self._ledger.transaction() as writer:
-            _assign(writer, recipe_id, part_id, split, lot)
+        with self.split_book.told(recipe_id, part_id, split), self._ledger.transaction() as writer:
+            self.split_book.assign(writer, recipe_id, part_id, split, lot)
 
     def split_of(self, recipe_id: str, part_id: str) -> Split | None:
         """Return a part's split, or None when none was recorded."""
@@ -56,6 +71,40 @@ class RealImages:
             rows = connection.execute(statement.where(ledger.c.kind == "split", wanted)).all()
         return {name.removeprefix(f"{recipe_id}/"): Split(split) for name, split in rows}
 
+    def side_for(
+        self,
+        recipe_id: str,
+        part_id: str,
+        stack: StoredStack,
+        *,
+        lot: str = "",
+        set_aside: bool = False,
+        otherwise: Split | None = None,
+    ) -> Split:
+        """Return the side on which a part's picture must stand; nothing is recorded.
+
+        The part's own side when it has one; else that of the part under another name whose near-duplicate the picture
+        is; else held out when it was `set_aside`; else `otherwise`, or what the recipe's plan says.
+        """
+        known = self.split_of(recipe_id, part_id)
+        if known is not None:
+            return known
+        like = self._prints.likeness(recipe_id, digest.of_array(stack.pixels), stack.pixels, part_id=part_id)
+        twin = None if like is None else self.split_of(recipe_id, like.picture.part_id)
+        if twin is not None:
+            return twin
+        if set_aside:
+            return Split.HELD_OUT
+        return self.split_book.choose(recipe_id, part_id, lot) if otherwise is None else otherwise
+
+    def twins_across(self, recipe_id: str) -> tuple[tuple[str, str, float], ...]:
+        """Return pairs of part ids on two sides of the split whose pictures show one part, with their correlation.
+
+        Compares all pictures of the recipe with each other: seconds for hundreds.
+        """
+        found = self._prints.across(recipe_id, dict(self.splits(recipe_id)))
+        return tuple((one.part_id, two.part_id, correlation) for one, two, correlation in found)
+
     def add_background(
         self,
         recipe_id: str,
@@ -70,10 +119,11 @@ class RealImages:
         """Keep a good part's frame set (file durable, then row) and record its part's split if it has none.
 
         ``stack.metadata["emulated"]`` must be False for frames of a real camera; without it they count as emulated.
-        Raises `StoreError` when the part stands on the other side, `DataError` for an unusable stack, `DiskFull`.
+        Raises `SplitError` when the part, its lot or its near-duplicate stands on the other side (:meth:`side_for`
+        tells beforehand), `DataError` for an unusable stack, `DiskFull`.
         """
         background_id = f"b{self._number('background'):06d}"
-        self._check_split(recipe_id, part_id, split)
+        self._check_split(recipe_id, part_id, split, stack)
         background = Background(
             background_id=background_id,
             recipe_id=recipe_id,
@@ -84,8 +134,9 @@ class RealImages:
             quality=dict(quality or {}),
             taken_at=taken_at or self._clock(),
         )
-        with self._ledger.transaction() as writer:
-            _assign(writer, recipe_id, part_id, split, lot)
+        self._prints.keep(recipe_id, background.image.digest, stack.pixels)
+        with self.split_book.told(recipe_id, part_id, split), self._ledger.transaction() as writer:
+            self.split_book.assign(writer, recipe_id, part_id, split, lot)
             payload = {"record": background.record_digest(), **facts_of(stack)}
             writer.append("background", background_id, payload)
             row = {"background_id": background_id, "recipe_id": recipe_id, "part_id": part_id}
@@ -124,7 +175,7 @@ class RealImages:
         """
         box = check_mask(mask, stack)
         seed_id = f"s{self._number('seed'):06d}"
-        self._check_split(recipe_id, part_id, split)
+        self._check_split(recipe_id, part_id, split, stack)
         folder = f"seeds/{recipe_id}"
         seed = Seed(
             seed_id=seed_id,
@@ -140,23 +191,34 @@ class RealImages:
             taken_at=self._clock(),
             **dict(found or SeedFinding()),
         )
-        with self._ledger.transaction() as writer:
-            _assign(writer, recipe_id, part_id, split, lot)
-            row = {"seed_id": seed_id, "recipe_id": recipe_id, "part_id": part_id}
-            writer.connection.execute(sa.insert(seeds).values(**row, record=seed.model_dump_json()))
-            _seal_seed(writer, seed, {"is_person": False, **facts_of(stack)})
+        self._prints.keep(recipe_id, seed.image.digest, stack.pixels)
+        with self.split_book.told(recipe_id, part_id, split), self._ledger.transaction() as writer:
+            self.split_book.assign(writer, recipe_id, part_id, split, lot)
+            insert_seed(writer, seed, {"is_person": False, **facts_of(stack, mask)})
         return seed
 
-    def confirm_seed(self, seed_id: str, defect_class: str, mask: Mask, person: str, *, is_person: bool = True) -> Seed:
+    def confirm_seed(
+        self,
+        seed_id: str,
+        defect_class: str,
+        mask: Mask,
+        person: str,
+        *,
+        is_person: bool = True,
+        recipe: Recipe | None = None,
+    ) -> Seed:
         """Record that `person` confirms the class and mask of a seed; doing so again corrects it.
 
-        Training sets issued before a correction lose their validity. Raises `NotFound`, `DataError` for a wrong mask,
-        `GateError` for a nameless or contradictory person.
+        With the `recipe` that production uses, the defect is held to :meth:`SeedChecks.require`. Training sets issued
+        before a correction lose their validity. Raises `NotFound`, `DataError` for a wrong mask or a seed that does not
+        fit, `GateError` for a nameless or contradictory person.
         """
         check_reviewer(person, is_person=is_person)
         known = self.seed(seed_id)
         stack = self._pictures.read_image(known.image)
         box = check_mask(mask, stack)
+        if recipe is not None:
+            self.checks.require(recipe, known, defect_class, mask, stack, self.seeds(known.recipe_id))
         number = self._number("seed-mask")
         path = f"seeds/{known.recipe_id}/{seed_id}-mask-{number}.png"
         changes = {
@@ -166,7 +228,41 @@ class RealImages:
             "state": SeedState.CONFIRMED,
             "confirmed_by": person,
         }
-        return self._change_seed(seed_id, changes, {"is_person": is_person, **facts_of(stack)})
+        return self._change_seed(seed_id, changes, {"is_person": is_person, **facts_of(stack, mask)})
+
+    def add_region(
+        self, seed_id: str, defect_class: str, mask: Mask, person: str, *, is_person: bool = True, recipe: Recipe
+    ) -> Seed:
+        """Record that the part of a seed shows another defect too, on the same picture; return the new, confirmed seed.
+
+        Raises as :meth:`confirm_seed`, and `StateError` when that seed was refused.
+        """
+        check_reviewer(person, is_person=is_person)
+        beside = self.seed(seed_id)
+        if beside.state is SeedState.REFUSED:
+            raise StateError(f"the seed {seed_id} was refused; add the defect to one of this part that was not")
+        stack = self._pictures.read_image(beside.image)
+        fresh = Seed(
+            seed_id=f"s{self._number('seed'):06d}",
+            recipe_id=beside.recipe_id,
+            part_id=beside.part_id,
+            lot=beside.lot,
+            defect_class=defect_class,
+            image=beside.image,
+            mask=beside.mask,
+            box=check_mask(mask, stack),
+            state=SeedState.CONFIRMED,
+            split=beside.split,
+            confirmed_by=person,
+            taken_at=beside.taken_at,
+            proposed_by="person" if is_person else "",
+        )
+        self.checks.require(recipe, fresh, defect_class, mask, stack, self.seeds(beside.recipe_id))
+        written = self._pictures.write_mask(f"seeds/{fresh.recipe_id}/{fresh.seed_id}-mask-0.png", mask)
+        seed = fresh.model_copy(update={"mask": written})
+        with self._ledger.transaction() as writer:
+            insert_seed(writer, seed, {"is_person": is_person, **facts_of(stack, mask)})
+        return seed
 
     def refuse_seed(self, seed_id: str, person: str, reason: str = "") -> Seed:
         """Record that a person refuses a proposal or takes a confirmation back, and why.
@@ -207,18 +303,27 @@ class RealImages:
             writer.connection.execute(
                 sa.update(seeds).where(seeds.c.seed_id == seed_id).values(record=changed.model_dump_json())
             )
-            _seal_seed(writer, changed, facts)
+            seal_seed(writer, changed, facts)
         return changed
 
     def _number(self, name: str) -> int:
         with self._database.write_direct() as connection:
             return reserve(connection, name, 1)
 
-    def _check_split(self, recipe_id: str, part_id: str, split: Split) -> None:
-        # Before files are written; the same is checked again in the transaction.
-        known = self.split_of(recipe_id, part_id)
-        if known is not None and known is not split:
-            raise StoreError(_other_side(part_id, known))
+    def _check_split(self, recipe_id: str, part_id: str, split: Split, stack: StoredStack) -> None:
+        # Before files are written; what the ledger knows is checked again in the transaction.
+        with self.split_book.told(recipe_id, part_id, split):
+            known = self.split_of(recipe_id, part_id)
+            if known is not None and known is not split:
+                raise SplitError(other_side(part_id, known))
+            like = self._prints.likeness(recipe_id, digest.of_array(stack.pixels), stack.pixels, part_id=part_id)
+            twin = None if like is None else self.split_of(recipe_id, like.picture.part_id)
+            if like is not None and twin is not None and twin is not split:
+                raise SplitError(
+                    f"the picture of {part_id} shows the part {like.picture.part_id} again (its texture correlates to "
+                    f"{like.correlation:.2f}, other parts' to {like.usual:.2f}), which is {twin.value!r}; a part never "
+                    "stands on two sides of a split"
+                )
 
 
 def check_reviewer(name: str, *, is_person: bool) -> None:
@@ -227,16 +332,6 @@ def check_reviewer(name: str, *, is_person: bool) -> None:
         raise GateError("a decision needs the name of who takes it; say who you are")
     if is_person and name.strip().endswith(NOT_A_PERSON):
         raise GateError(f"{name!r} says of itself that it is not a person, so it can't decide as one")
-
-
-def facts_of(stack: StoredStack) -> dict[str, Any]:
-    """Return what the ledger seals of a picture besides its record."""
-    return {
-        "emulated": stack.metadata.get("emulated") is not False,
-        "channels": list(stack.channels),
-        "size": [int(length) for length in stack.pixels.shape[1:]],
-        "bit_depth": stack.bit_depth,
-    }
 
 
 def get_background(connection: sa.Connection, background_id: str) -> Background:
@@ -254,22 +349,3 @@ def get_seed(connection: sa.Connection, seed_id: str) -> Seed:
     if text is None:
         raise NotFound(f"there is no seed {seed_id!r}; `inspectctl seeds` lists them")
     return Seed.model_validate_json(text)
-
-
-def _assign(writer: LedgerWriter, recipe_id: str, part_id: str, split: Split, lot: str) -> None:
-    if not part_id:
-        raise DataError("a part without an id can't be kept apart from itself in a split; give it a part id")
-    subject = f"{recipe_id}/{part_id}"
-    known = writer.latest("split", subject)
-    if known is None:
-        writer.append("split", subject, {"split": split.value, "lot": lot})
-    elif known.payload.get("split") != split.value:
-        raise StoreError(_other_side(part_id, Split(known.payload["split"])))
-
-
-def _other_side(part_id: str, known: Split) -> str:
-    return f"the part {part_id} was set aside as {known.value!r} before; a part never stands on two sides of a split"
-
-
-def _seal_seed(writer: LedgerWriter, seed: Seed, facts: Mapping[str, Any]) -> None:
-    writer.append("seed", seed.seed_id, {"record": seed.record_digest(), "state": seed.state.value, **facts})
