@@ -5,9 +5,11 @@
     offer(frames, verdict) --bounded queue--> thread --> look --> background | proposal | refusal with its reason
     run_once(recipe)       --archive-------------------> look --> the same
 
-A part that another station reported bad becomes a seed proposal; one reported good, or unlike nothing that is known to
-be good, becomes a background. What a part may be used for is decided once for the physical part before anything is
-learned: parts reported by the source ``acceptance`` are held out, and where nobody set parts aside so, a fifth of all.
+A part that another station reported bad, or that is unlike all that is known to be good, becomes a seed proposal; one
+reported good, or very like the others, becomes a background as long as it adds to what the backgrounds cover. While
+nothing is known, parts of which nobody spoke wait in a nursery until there are enough to tell the odd ones from the
+others. What a part may be used for is decided once for the physical part before anything is learned: parts reported by
+the source ``acceptance`` are held out, and where nobody set parts aside so, a fifth of all.
 """
 
 from __future__ import annotations
@@ -18,26 +20,23 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from cell.clock import utc_now
-from cell.defects import Mask, Split
+from cell.defects import Split
 from cell.errors import DataError, InspectdError
 from cell.frames import FrameSet, StoredStack
-from cell.imaging.background import BackgroundModel
-from cell.imaging.registration import locate
-from cell.recipes import Recipe
 from cell.store.images import read_stack, stored
 from cell.store.layout import StateDir
 from cell.store.learning import LearningStore
 from cell.store.line import LineStore
 from cell.store.line_records import ArchivedPart, PartReport
 from cell.verdicts import Outcome, Verdict
-from daemon.harvest_quality import Finding, Quality, examine
-from daemon.harvest_sheet import ContactSheet
+from daemon import harvest_keep, harvest_memory, harvest_nursery
+from daemon.harvest_memory import Gathered, Shown
+from daemon.harvest_quality import Finding, Subject, examine, remember
 from daemon.physical import PhysicalParts
 
 _LOG = logging.getLogger(__name__)
@@ -50,41 +49,30 @@ _WAITING_BYTES = 1 << 29
 HELD_OUT_SHARE = 0.2
 #: Source of reports that set a part aside for the acceptance test.
 ACCEPTANCE = "acceptance"
-#: Parts from which harvest may begin without any report, and how many it compares.
-_LEAST_UNREPORTED, _MOST_UNREPORTED = 24, 64
-_MOST_BYTES = 256 << 20
 #: Archived parts that are looked at a second time, the newest.
 _MOST_WAITING = 2000
-#: Good parts kept of one recipe on either side of the split; later ones are refused as "enough".
-MOST_BACKGROUNDS = 600
+#: Parts taken by the thread between two writes of what it knows.
+_SAVE_EVERY = 50
 
 
 @dataclass(slots=True)
-class _Gathered:
-    """What the harvester knows of one recipe."""
+class Cost:
+    """What harvest costs the verdict path, processor time of the line's thread alone."""
 
-    recipe: Recipe
-    model: BackgroundModel
-    quality: Quality = field(default_factory=Quality)
-    taken: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-    known: dict[str, str] = field(default_factory=dict)  # digest of a picture taken or refused -> its physical part
-    repeated: set[tuple[str, str]] = field(default_factory=set)  # digests that came again, and of which part
-    backgrounds: Counter[Split] = field(default_factory=Counter)
-    acceptance: bool = False
-    sheet: ContactSheet = field(default_factory=ContactSheet)
-    #: One picture at a time, by the harvest thread or by a run through the archive.
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    parts: int = 0
+    total_ns: int = 0
+    most_ns: int = 0
 
+    def add(self, spent_ns: int) -> None:
+        """Count one part."""
+        self.parts += 1
+        self.total_ns += spent_ns
+        self.most_ns = max(self.most_ns, spent_ns)
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """What one picture shows, and how it was judged."""
-
-    part_id: str
-    physical: str
-    outcome: Outcome
-    image_digest: str
+    def report(self) -> dict[str, Any]:
+        """Return the figures in milliseconds."""
+        mean = self.total_ns / self.parts / 1e6 if self.parts else 0.0
+        return {"parts": self.parts, "mean_ms": round(mean, 4), "max_ms": round(self.most_ns / 1e6, 4)}
 
 
 class Harvester:
@@ -102,21 +90,35 @@ class Harvester:
         self._state = state
         self._parts = parts or PhysicalParts(line.reports)
         self._lock = threading.Lock()
-        self._gathered: dict[str, _Gathered] = {}
+        self._gathered: dict[str, Gathered] = {}
         self._queue: queue.Queue[tuple[FrameSet, Verdict] | None] = queue.Queue(_WAITING)
         self._thread: threading.Thread | None = None
         self.passed_over = 0
+        self.cost = Cost()
 
-    def offer(self, frames: FrameSet, verdict: Verdict) -> None:
-        """Take a judged part in without waiting; counted in `passed_over` when the thread is behind."""
+    @property
+    def running(self) -> bool:
+        """True while judged parts are taken in."""
+        return self._thread is not None
+
+    def offer(self, frames: FrameSet, verdict: Verdict, *, behind: bool = False) -> None:
+        """Take a judged part in without waiting, unless the line is `behind`.
+
+        Counted in `passed_over` when it is, or when the thread is behind; the archive may still have the part.
+        """
         if self._thread is None:
             return
+        if behind:
+            self.passed_over += 1
+            return
+        started = time.thread_time_ns()
         try:
             if self._queue.qsize() >= max(1, _WAITING_BYTES // frames.nbytes):
                 raise queue.Full
             self._queue.put_nowait((frames, verdict))
         except queue.Full:
             self.passed_over += 1
+        self.cost.add(time.thread_time_ns() - started)
 
     def report(self, report: PartReport) -> None:
         """Keep what another station found; it counts from the next harvest on."""
@@ -148,8 +150,8 @@ class Harvester:
             after = parts[-1].job_id
             waiting += [part for part in parts if not self._take_archived(gathered, part)]
             del waiting[:-_MOST_WAITING]
-        if waiting and not gathered.model.ready:
-            self._believe_the_most(gathered, waiting)
+        with gathered.turn:
+            self._settle(gathered)
         if gathered.model.ready:
             # What came before there was anything to compare it with.
             for part in waiting:
@@ -157,176 +159,159 @@ class Harvester:
         self._save(gathered)
         return self.summary(recipe_id)
 
-    def _take_archived(self, gathered: _Gathered, part: ArchivedPart) -> bool:
-        """Look at an archived part; False when it is to be looked at again."""
-        stack = self._read(gathered, part)
-        return stack is None or self._take(
-            gathered, stack, _Subject(part.part_id, self._physical(part), part.outcome, part.digest)
-        )
-
-    def _read(self, gathered: _Gathered, part: ArchivedPart) -> StoredStack | None:
-        if part.digest in gathered.known:
-            self._came_again(gathered, self._physical(part), part.digest)
-            return None
-        try:
-            return read_stack(self._state.resolve(part.path), part.digest)
-        except DataError as error:
-            _LOG.warning("harvest passes over %s: %s", part.path, error)
-            gathered.refused["unreadable"] += 1
-            return None
-
-    def _believe_the_most(self, gathered: _Gathered, waiting: list[ArchivedPart]) -> None:
-        """Begin without any report: of many parts, the half that is most like all the others is good.
-
-        Needs `_LEAST_UNREPORTED` parts that no judge called bad; a line that makes more bad parts than good ones would
-        learn the wrong thing, so the finding is logged.
-        """
-        recipe = gathered.recipe
-        most = _MOST_BYTES // (recipe.height * recipe.width * len(recipe.channels) * (2 if recipe.bit_depth > 8 else 1))
-        candidates: list[tuple[ArchivedPart, StoredStack, Mask]] = []
-        for part in waiting:
-            if len(candidates) >= min(_MOST_UNREPORTED, max(_LEAST_UNREPORTED, most)):
-                break
-            stack = self._read(gathered, part) if part.outcome is not Outcome.NG else None
-            place = locate(stack.pixels, gathered.recipe.carrier_max_dn) if stack is not None else None
-            if stack is not None and place is not None and self._last_report(part.part_id) is None:
-                candidates.append((part, stack, place.mask))
-        if len(candidates) < _LEAST_UNREPORTED:
-            return
-        everything = BackgroundModel(len(gathered.recipe.channels), gathered.recipe.bit_depth)
-        for _, stack, mask in candidates:
-            everything.add(stack.pixels, mask)
-        scores = [everything.score(stack.pixels, mask) for _, stack, mask in candidates]
-        middle = sorted(scores)[len(scores) // 2]
-        _LOG.warning(
-            "nobody reported a good part of %s: harvest believes the half of %d parts that is most like the others",
-            gathered.recipe.recipe_id,
-            len(candidates),
-        )
-        believed = PartReport(part_id="believed", outcome=Outcome.OK, source="harvest", at=utc_now())
-        for (part, stack, _), score in zip(candidates, scores, strict=True):
-            if score < middle:
-                subject = _Subject(part.part_id, self._physical(part), part.outcome, part.digest)
-                self._take(gathered, stack, subject, believed)
-
     def summary(self, recipe_id: str) -> dict[str, Any]:
-        """Return what is there, and what this process took and refused, by reason."""
-        gathered = self._gathered.get(recipe_id)
+        """Return what is there, what was taken and refused and why, what is covered, and what to see to.
+
+        Raises `NotFound` for an unknown recipe.
+        """
+        gathered = self._of(recipe_id)
         backgrounds = self._learning.backgrounds(recipe_id)
         seeds = self._learning.seeds(recipe_id)
+        sheet = harvest_memory.sheet_path(self._state, recipe_id)
         return {
             "recipe_id": recipe_id,
+            "running": self.running,
             "backgrounds": len(backgrounds),
             "seeds": dict(Counter(seed.state.value for seed in seeds)),
             "held_out_parts": len({b.part_id for b in backgrounds if b.split is Split.HELD_OUT}),
-            "taken": dict(gathered.taken) if gathered else {},
-            "refused": dict(gathered.refused) if gathered else {},
+            "taken": dict(gathered.journal.taken),
+            "refused": gathered.journal.refusals(),
             "passed_over": self.passed_over,
+            "cost": self.cost.report(),
+            "looked_at": gathered.journal.looked_at,
+            "waiting": len(gathered.nursery),
+            "reasons": gathered.journal.table(),
+            "findings": gathered.journal.findings(len(backgrounds)) + self._reported_later(recipe_id),
+            "coverage": gathered.coverage.table(),
+            "complete": gathered.coverage.complete,
+            "groups": harvest_keep.groups_of(seeds),
+            "sheet": str(sheet) if sheet.exists() else "",
         }
+
+    def _take_archived(self, gathered: Gathered, part: ArchivedPart) -> bool:
+        """Look at an archived part; False when it is to be looked at again."""
+        physical = self._parts.of(part.part_id, part.physical_part)
+        shown = Shown(part.part_id, physical, part.outcome, part.digest)
+        with gathered.turn:
+            if self._is_known(gathered, shown):
+                return True
+            try:
+                stack = read_stack(self._state.resolve(part.path), part.digest)
+            except DataError as error:
+                _LOG.warning("harvest passes over %s: %s", part.path, error)
+                gathered.known[part.digest] = physical
+                gathered.journal.refused("unreadable", part.part_id)
+                return True
+            return self._look_at(gathered, stack, shown)
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        seen = 0
         while (item := self._queue.get()) is not None:
             frames, verdict = item
             stack = stored(frames)
             try:
                 physical = self._parts.of(frames.part_id, verdict.physical_part)
-                subject = _Subject(frames.part_id, physical, verdict.outcome, verdict.frames_digest)
-                self._take(self._of(frames.recipe_id), stack, subject)
-            except InspectdError as error:
+                gathered = self._of(frames.recipe_id)
+                shown = Shown(frames.part_id, physical, verdict.outcome, verdict.frames_digest)
+                with gathered.turn:
+                    if not self._is_known(gathered, shown):
+                        self._look_at(gathered, stack, shown)
+                    if gathered.model.ready and len(gathered.nursery):
+                        self._settle(gathered)
+                seen += 1
+                if seen % _SAVE_EVERY == 0:
+                    self._save(gathered)
+            except (InspectdError, OSError) as error:
                 # The line goes on without its harvest; the archive still has the picture.
                 _LOG.warning("harvest passes over part %s: %s", frames.part_id, error)
 
-    def _of(self, recipe_id: str) -> _Gathered:
+    def _of(self, recipe_id: str) -> Gathered:
         with self._lock:
             if recipe_id not in self._gathered:
-                self._gathered[recipe_id] = self._recalled(self._line.recipes.get(recipe_id))
+                recipe = self._line.recipes.get(recipe_id)
+                gathered = harvest_memory.recall(recipe, self._state, self._learning)
+                gathered.acceptance = self._set_aside(recipe_id)
+                self._gathered[recipe_id] = gathered
             return self._gathered[recipe_id]
 
-    def _recalled(self, recipe: Recipe) -> _Gathered:
-        """Return what earlier harvests left behind."""
-        path = self._model_path(recipe.recipe_id)
-        model = BackgroundModel(len(recipe.channels), recipe.bit_depth)
-        if path.exists():
-            try:
-                model = BackgroundModel.load(path)
-            except DataError as error:
-                _LOG.warning("%s", error)
-        gathered = _Gathered(recipe, model)
-        kept = self._learning.backgrounds(recipe.recipe_id)
-        for background in kept:
-            gathered.known[background.image.digest] = background.part_id
-            gathered.backgrounds[background.split] += 1
-        for seed in self._learning.seeds(recipe.recipe_id):
-            gathered.known[seed.image.digest] = seed.part_id
-        if not model.ready:
-            for background in [one for one in kept if one.split is Split.LEARN][-_MOST_UNREPORTED:]:
-                pixels = self._learning.read_image(background.image).pixels
-                place = locate(pixels, recipe.carrier_max_dn)
-                if place is not None and pixels.shape[0] == model.channels:
-                    model.add(pixels, place.mask)
-        gathered.acceptance = self._set_aside(recipe.recipe_id)
-        return gathered
-
-    def _physical(self, part: ArchivedPart) -> str:
-        return self._parts.of(part.part_id, part.physical_part)
-
-    def _take(
-        self, gathered: _Gathered, stack: StoredStack, subject: _Subject, believed: PartReport | None = None
-    ) -> bool:
-        """Look at one picture and keep what is worth it; False when it is to be looked at again."""
-        with gathered.turn:
-            return self._look_at(gathered, stack, subject, believed)
-
-    def _look_at(self, gathered: _Gathered, stack: StoredStack, subject: _Subject, believed: PartReport | None) -> bool:
-        if subject.image_digest in gathered.known:
-            self._came_again(gathered, subject.physical, subject.image_digest)
-            return True
-        report = self._last_report(subject.part_id) or believed
-        gathered.acceptance |= report is not None and report.source == ACCEPTANCE
-        finding = examine(stack, gathered.recipe, gathered.quality, gathered.model, report, subject.outcome)
-        split = self._split(gathered, subject.physical, report)
-        if finding.kind == "background" and gathered.backgrounds[split] >= MOST_BACKGROUNDS:
-            finding = Finding("refused", "enough good parts of this kind are kept")
-        if finding.kind == "wait":
-            return False  # nobody has said anything about the part yet
-        gathered.known[subject.image_digest] = subject.physical
-        if finding.kind == "refused":
-            gathered.refused[finding.reason] += 1
-            gathered.sheet.add(stack.pixels, f"refused: {finding.reason}")
-            return True
-        self._keep(gathered, stack, subject.physical, split, finding)
+    def _is_known(self, gathered: Gathered, shown: Shown) -> bool:
+        """Tell whether these very pixels were seen before; count them when they came under another part's name."""
+        first = gathered.known.get(shown.image_digest)
+        if first is None:
+            return False
+        again = (shown.image_digest, shown.physical)
+        if first != shown.physical and again not in gathered.repeated:
+            gathered.repeated.add(again)
+            gathered.journal.refused("the picture of another part came again", shown.part_id)
         return True
 
-    def _came_again(self, gathered: _Gathered, physical: str, image_digest: str) -> None:
-        # The same pixels under another part's name: a camera that is frozen, or a part that was named twice.
-        if gathered.known[image_digest] != physical and (image_digest, physical) not in gathered.repeated:
-            gathered.repeated.add((image_digest, physical))
-            gathered.refused["the picture of another part came again"] += 1
-
-    def _save(self, gathered: _Gathered) -> None:
-        recipe_id = gathered.recipe.recipe_id
-        with gathered.turn:
-            if gathered.model.ready:
-                gathered.model.save(self._model_path(recipe_id))
-            gathered.sheet.save(self._state.backgrounds / f"{recipe_id}.sheet.png")
-
-    def _keep(self, gathered: _Gathered, stack: StoredStack, physical: str, split: Split, finding: Finding) -> None:
-        recipe = gathered.recipe
+    def _look_at(self, gathered: Gathered, stack: StoredStack, shown: Shown, *, learned: bool = False) -> bool:
+        """Look at one picture and keep what is worth it; False when it is to be looked at again."""
+        report = self._last_report(shown.part_id)
+        gathered.acceptance |= report is not None and report.source == ACCEPTANCE
+        split = self._split(gathered, shown.physical, report)
+        subject = Subject(stack, shown.part_id, shown.outcome, report, learned)
+        finding = examine(subject, gathered.recipe, gathered.quality, gathered.model)
+        if finding.kind == "wait":
+            return self._wait(gathered, stack, shown, split, finding)
+        gathered.known[shown.image_digest] = shown.physical
+        finding = harvest_keep.worth(gathered, finding, split)
+        if finding.kind == "refused":
+            gathered.journal.refused(finding.reason, shown.part_id)
+            gathered.sheet.add(stack.pixels, f"refused: {finding.reason}")
+            return True
+        if finding.kind == "background" and split is Split.LEARN and not learned and finding.mask is not None:
+            gathered.model.add(stack.pixels, finding.mask, finding.view)
         if finding.kind == "background":
-            self._learning.add_background(recipe.recipe_id, physical, stack, split, quality=finding.quality)
-            gathered.backgrounds[split] += 1
-            if split is Split.LEARN and finding.mask is not None:
-                gathered.model.add(stack.pixels, finding.mask)
-        elif finding.mask is not None:
-            self._learning.propose_seed(
-                recipe.recipe_id, physical, stack, finding.mask, finding.defect_class or recipe.class_names[0], split
-            )
-        gathered.taken[finding.kind] += 1
-        gathered.sheet.add(stack.pixels, finding.kind, finding.mask if finding.kind == "seed" else None)
+            remember(finding, stack, gathered.quality)
+        harvest_keep.keep(self._learning, gathered, stack, shown, split, finding)
+        return True
 
-    def _split(self, gathered: _Gathered, physical: str, report: PartReport | None) -> Split:
+    def _wait(self, gathered: Gathered, stack: StoredStack, shown: Shown, split: Split, finding: Finding) -> bool:
+        """Let a picture wait: in the nursery while the model is young, else for a report; False for the latter."""
+        gathered.journal.passed(shown.part_id)
+        if not finding.young or finding.mask is None or shown.outcome is Outcome.NG:
+            return False
+        gathered.known[shown.image_digest] = shown.physical
+        gathered.nursery.add(shown, stack, finding.mask, teaches=split is Split.LEARN)
+        if gathered.nursery.full:
+            self._settle(gathered)
+        return True
+
+    def _settle(self, gathered: Gathered) -> None:
+        """Decide on all that waits in the nursery, when there is enough or others taught the model meanwhile."""
+        nursery = gathered.nursery
+        learned = [False] * len(nursery)
+        if not gathered.model.ready:
+            if nursery.teachers < harvest_nursery.LEAST:
+                self._send_away(gathered)
+                return
+            _LOG.warning(
+                "nobody reported a good part of %s: harvest believes those of %d parts that are most like the others",
+                gathered.recipe.recipe_id,
+                len(nursery),
+            )
+            learned = nursery.settle(gathered.model)
+            for (_, stack, _), good in zip(nursery.items(), learned, strict=True):
+                if good:
+                    gathered.quality.book.learn(stack.pixels)
+        for (shown, stack, _), known in zip(nursery.items(), learned, strict=True):
+            self._look_at(gathered, stack, shown, learned=known)
+        nursery.clear()
+
+    def _send_away(self, gathered: Gathered) -> None:
+        # Too few to tell: the archive shows them again next time.
+        for shown, _, _ in gathered.nursery.items():
+            gathered.known.pop(shown.image_digest, None)
+        gathered.nursery.clear()
+
+    def _save(self, gathered: Gathered) -> None:
+        with gathered.turn:
+            gathered.save(self._state)
+
+    def _split(self, gathered: Gathered, physical: str, report: PartReport | None) -> Split:
         known = self._learning.split_of(gathered.recipe.recipe_id, physical)
         if known is not None:
             return known
@@ -345,9 +330,15 @@ class Harvester:
             for report in self._line.reports.of_part(part.part_id)
         )
 
+    def _reported_later(self, recipe_id: str) -> list[dict[str, Any]]:
+        """Return a finding when backgrounds were reported bad after they were taken."""
+        bad = [
+            background
+            for background in self._learning.backgrounds(recipe_id)
+            if (report := self._last_report(background.part_id)) is not None and report.outcome is Outcome.NG
+        ]
+        return [harvest_keep.bad_background(background) for background in bad]
+
     def _last_report(self, part_id: str) -> PartReport | None:
         reports = self._line.reports.of_part(part_id)
         return reports[-1] if reports else None
-
-    def _model_path(self, recipe_id: str) -> Path:
-        return self._state.backgrounds / f"{recipe_id}.model.npz"

@@ -1,9 +1,10 @@
 """What good parts look like: a streaming, bounded model that says how unlike them a picture is.
 
-Two layers, both learned from good parts alone. Where parts lie in a fixture, the *golden* layer keeps the robust mean
-and spread of every pixel's log contrast and takes them out; the first parts show whether it helps, and where it doesn't
-(textures, parts of many sizes) it is left out. On what remains, :mod:`cell.imaging.surprise` says how rare each
-neighbourhood is. Memory is bounded by the frame and the channels, however many parts went by.
+Two layers, both learned from good parts alone. Where parts have a picture in common (they lie in a fixture, or can be
+turned to lie as one another), the *golden* layer keeps the robust mean and spread of every pixel's log contrast and
+takes them out; the first parts show whether it helps, and where it doesn't (textures, parts of many sizes) it is left
+out. On what remains, :mod:`cell.imaging.surprise` says how rare each neighbourhood is. Memory is bounded by the frame
+and the channels, however many parts went by.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import io
 import json
 import zipfile
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,16 +27,39 @@ from cell.frames import Stack
 from cell.imaging import golden, regions, surprise
 from cell.imaging.contrast import BLACK_OFFSET
 from cell.imaging.golden import Golden
+from cell.imaging.registration import LEAST_AGREEMENT, Pose
 from cell.imaging.surprise import Maps
 from cell.store.files import write_bytes
 
 #: Good parts that are needed before anything is called unlike them.
 LEAST_PARTS = 8
+#: Good parts at which the model is made anew from all that it saw, with ever better medians.
+_ANEW = (LEAST_PARTS, 2 * LEAST_PARTS, 4 * LEAST_PARTS)
+#: Memory that the first parts may take, bytes.
+_FIRST_BYTES = 256 << 20
 #: Contrast in natural log that counts as 1, as in the one preprocessing.
 _SCALE = 0.3
 _LIMIT = 4.0
 _SCORES = 256
-_FORMAT = 2
+_FORMAT = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A picture as the model sees it.
+
+    `log` and `residual` (K, H, W) float32: normalised log contrast, and what is left of it without what good parts have
+    in common; `anomaly` (H, W) float32: 1 is a good part's typical peak, 0 is outside of the part.
+    """
+
+    part: Mask
+    pose: Pose
+    log: Maps
+    residual: Maps
+    anomaly: NDArray[np.float32]
+    score: float
+    raw: float
+    look: surprise.Look
 
 
 @dataclass(slots=True)
@@ -46,9 +71,9 @@ class BackgroundModel:
     seen: int = 0
     counts: surprise.Counts = field(init=False)
     golden: Golden | None = None
-    #: Raw scores of the last good parts, each by the model as it was before that part.
+    #: Raw scores of the last good parts, each by a model that did not know that part.
     scores: deque[float] = field(default_factory=lambda: deque(maxlen=_SCORES))
-    _first: list[tuple[Maps, Mask]] = field(default_factory=list)
+    _first: list[tuple[Stack, Mask]] = field(default_factory=list)
     _table: Maps | None = None
 
     def __post_init__(self) -> None:
@@ -59,55 +84,102 @@ class BackgroundModel:
         """True when enough good parts were seen."""
         return self.seen >= LEAST_PARTS
 
-    def add(self, stack: Stack, part: Mask) -> None:
-        """Take a good part in: `stack` (K, H, W) DN, `part` (H, W) bool."""
-        log = self._log(stack, part)
-        if self.ready:
-            look = self._look(log, part)
-            self.scores.append(_peak(surprise.surprise_map(self._surprises(), look), part))
+    @property
+    def aligns(self) -> bool:
+        """True where parts have a picture in common, so that a part's place is known."""
+        return self.golden is not None
+
+    def begin(self, parts: Sequence[tuple[Stack, Mask]]) -> list[float]:
+        """Forget everything and learn these good parts, at least `LEAST_PARTS` (K, H, W) DN with (H, W) bool.
+
+        Golden layer by medians: a few bad ones among many do little harm. Returns the score of each part by what the
+        others alone say.
+        """
+        logs = [self._log(stack, part) for stack, part in parts]
+        self.golden = golden.begin(logs, [part for _, part in parts])
+        self.counts = surprise.empty_counts(self.channels)
+        self.scores.clear()
+        self.seen = len(parts)
+        looks = [surprise.look(self._residual(log)[0], part) for log, (_, part) in zip(logs, parts, strict=True)]
+        for look in looks:
             surprise.count(self.counts, look)
-            if self.golden is not None:
-                self.golden.add(log, self.seen)
-        else:
-            self._first.append((log, part))
-            if len(self._first) == LEAST_PARTS:
-                self._begin()
-        self.seen += 1
+        for look, (_, part) in zip(looks, parts, strict=True):
+            self.scores.append(self._score_without(look, part))
         self._table = None
+        return [raw / self._typical() for raw in list(self.scores)[-len(parts) :]]
+
+    def add(self, stack: Stack, part: Mask, view: View | None = None) -> None:
+        """Take a good part in: `stack` (K, H, W) DN, `part` (H, W) bool, its `view` when that is at hand."""
+        if self.seen == len(self._first) and self.seen < _ANEW[-1]:
+            self._first.append((stack.copy(), part))
+            if len(self._first) in _ANEW:
+                self.begin(self._first)
+                return
+            if sum(one.nbytes for one, _ in self._first) > _FIRST_BYTES and self.ready:
+                self._first.clear()
+        if self.ready:
+            view = view or self.view(stack, part)
+            self.scores.append(view.raw)
+            surprise.count(self.counts, view.look)
+            if self.golden is not None:
+                self.golden.add(view.log, view.pose, self.seen)
+            self._table = None
+        self.seen += 1
+        if self.seen >= _ANEW[-1]:
+            self._first.clear()
+
+    def view(self, stack: Stack, part: Mask) -> View:
+        """Look at a picture. Raises `DataError` before enough good parts were seen, or for other channels."""
+        if not self.ready:
+            raise DataError(f"the background model has seen {self.seen} good parts; it needs {LEAST_PARTS}")
+        log = self._log(stack, part)
+        residual, pose = self._residual(log)
+        look = surprise.look(residual, part)
+        raw = surprise.surprise_map(self._surprises(), look)
+        peak = _peak(raw, part)
+        anomaly: NDArray[np.float32] = np.where(part, raw / np.float32(self._typical()), 0).astype(np.float32)
+        return View(part, pose, log, residual, anomaly, peak / self._typical(), peak, look)
+
+    def score_known(self, view: View) -> float:
+        """Return the score of a part that the model has learned, by what it would know without that part."""
+        return self._score_without(view.look, view.part) / self._typical()
 
     def anomaly_map(self, stack: Stack, part: Mask) -> NDArray[np.float32]:
         """Return how unlike good parts each pixel is, (H, W) float32: 1 is a good part's typical peak, 0 is outside.
 
-        Raises `DataError` before enough good parts were seen, or for another number of channels.
+        Raises as :meth:`view` does.
         """
-        if not self.ready:
-            raise DataError(f"the background model has seen {self.seen} good parts; it needs {LEAST_PARTS}")
-        raw = surprise.surprise_map(self._surprises(), self._look(self._log(stack, part), part))
-        anomaly: NDArray[np.float32] = np.where(part, raw / np.float32(self._typical()), 0).astype(np.float32)
-        return anomaly
+        return self.view(stack, part).anomaly
 
     def score(self, stack: Stack, part: Mask) -> float:
         """Return the anomaly of a picture: the mean of the most surprising pixels of its map, about 1 for a good
         part."""
-        return _peak(self.anomaly_map(stack, part), part)
+        return self.view(stack, part).score
 
     def is_typical(self, score: float, spread: float = 4.0) -> bool:
         """Tell whether a score lies within `spread` robust deviations (of logarithms) of the good parts' scores."""
         if len(self.scores) < LEAST_PARTS:
             return True
+        return self.deviations(score) <= spread
+
+    def deviations(self, score: float) -> float:
+        """Return by how many robust deviations (of logarithms) a score lies above the good parts' median."""
         known = np.log(np.maximum(self._recent() / self._typical(), 1e-6))
-        deviation = max(1.4826 * float(np.median(np.abs(known - np.median(known)))), 0.03)
-        return float(np.log(max(score, 1e-6))) <= float(np.median(known)) + spread * deviation
+        middle = float(np.median(known))
+        deviation = max(1.4826 * float(np.median(np.abs(known - middle))), 0.03)
+        return (float(np.log(max(score, 1e-6))) - middle) / deviation
 
     def propose_mask(self, stack: Stack, part: Mask) -> Mask:
-        """Return the most suspicious regions, (H, W) bool; never empty as long as the part is not.
+        """Return the most suspicious regions, (H, W) bool; never empty as long as the part is not."""
+        return self.mask_of(self.view(stack, part))
+
+    def mask_of(self, view: View) -> Mask:
+        """Return the most suspicious regions of a picture, (H, W) bool; never empty as long as the part is not.
 
         A faint defect gets a mask too, since somebody said that there is one: the threshold is a share of the
         picture's own peak.
         """
-        log = self._log(stack, part)
-        maps = log if self.golden is None or self.golden.mean.shape != log.shape else self.golden.residual(log)
-        return regions.propose(self.anomaly_map(stack, part), maps, part)
+        return regions.propose(view.anomaly, view.residual, view.part)
 
     def save(self, path: Path) -> None:
         """Write the model as ``.npz``, atomically. Raises `StoreError` when it can't be written."""
@@ -138,17 +210,10 @@ class BackgroundModel:
             raise DataError(f"{path} is not a background model; it is made again from the backgrounds") from error
         return model
 
-    def _begin(self) -> None:
-        self.golden = golden.begin([log for log, _ in self._first], [part for _, part in self._first])
-        # Each of the first parts is scored by the others, as every later one is by those before it.
-        looks = [self._look(log, part) for log, part in self._first]
-        for seen in looks:
-            surprise.count(self.counts, seen)
-        for seen, (_, part) in zip(looks, self._first, strict=True):
-            alone = surprise.empty_counts(self.channels)
-            surprise.count(alone, seen)
-            self.scores.append(_peak(surprise.surprise_map(surprise.tables(self.counts - alone), seen), part))
-        self._first.clear()
+    def _score_without(self, look: surprise.Look, part: Mask) -> float:
+        alone = surprise.empty_counts(self.channels)
+        surprise.count(alone, look)
+        return _peak(surprise.surprise_map(surprise.tables(self.counts - alone), look), part)
 
     def _typical(self) -> float:
         return max(float(np.median(self._recent())), 1e-3) if self.scores else 1.0
@@ -156,16 +221,22 @@ class BackgroundModel:
     def _recent(self) -> NDArray[np.float64]:
         # Scores fall while the model learns what there is: the older half was given by a model that knew less.
         known = np.asarray(self.scores, np.float64)
-        return known[len(known) // 2 :] if len(known) >= 2 * LEAST_PARTS else known
+        return known[len(known) // 2 :] if len(known) >= 2 * LEAST_PARTS and self.seen > _ANEW[-1] else known
 
     def _surprises(self) -> Maps:
         if self._table is None:
             self._table = surprise.tables(self.counts)
         return self._table
 
-    def _look(self, log: Maps, part: Mask) -> surprise.Look:
-        fits = self.golden is not None and self.golden.mean.shape == log.shape
-        return surprise.look(self.golden.residual(log) if self.golden is not None and fits else log, part)
+    def _residual(self, log: Maps) -> tuple[Maps, Pose]:
+        if self.golden is None:
+            return log, Pose()
+        if self.golden.mean.shape != log.shape:
+            return log, Pose(agreement=0.0)
+        pose = self.golden.pose(log)
+        if pose.agreement < LEAST_AGREEMENT:
+            return self.golden.residual(log, Pose()), Pose(agreement=pose.agreement)
+        return self.golden.residual(log, pose), pose
 
     def _log(self, stack: Stack, part: Mask) -> Maps:
         """Return the log contrast against the part's own median, (K, H, W) float32; carrier takes the nearest part

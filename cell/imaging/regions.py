@@ -1,8 +1,8 @@
 """From an anomaly map to a proposed mask: where something stands out, drawn to its own outline.
 
-The map is as wide as its filters, so a small region is drawn again on the picture: where the contrast against its
-surroundings passes a share of the region's own extreme, on any channel on which it is strong. Large regions (stains,
-uneven areas) have no contrast of their own to draw by and keep the map's outline.
+The map is as wide as its filters, so each region is drawn again on the picture itself: where all channels together are
+further from the region's surroundings than these vary (Mahalanobis), at the finest scale at which the region stands
+out. Where it stands out at none, the map's outline stays.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ Maps = NDArray[np.float32]
 #: Share of the map's peak above which a pixel belongs to a region.
 REGION_SHARE = 0.4
 #: Share of the strongest region's peak that another region must reach.
-_STRONG_SHARE = 0.7
-#: Regions above this share of the part keep the map's outline.
-_LARGE_SHARE = 0.04
-_CONTRAST_SHARE = 0.35
-#: Contrast in units of the surrounding texture below which a region can't be redrawn by it.
-LEAST_CONTRAST = 8.0
-#: A channel is followed when its contrast in units of its own texture is this share of the best channel's.
-_CHANNEL_SHARE = 0.6
-_SURROUNDINGS_PX = 8.0
+_STRONG_SHARE = 0.6
+#: Standard deviations of the Gaussians at which a region is drawn, pixels, finest first.
+_SCALES_PX = (0.7, 1.5, 3.0)
+#: Share of a region's own squared distance above which a pixel belongs to it, and quantile of its surroundings.
+_OWN_SHARE, _RING_QUANTILE = 0.2, 0.99
+#: Times the surroundings' quantile that a region must reach at a scale to be drawn there.
+_CLEAR = 3.0
+_MARGIN_PX = 24
 _EVERYWHERE = np.ones((3, 3), np.bool_)
 
 
 def propose(anomaly: Maps, maps: Maps, part: Mask) -> Mask:
     """Return the regions that stand out most, (H, W) bool inside `part`; never empty as long as the part is not.
 
-    :param anomaly: (H, W) float32; :param maps: (K, H, W) float32 normalised log contrast of the same picture.
+    :param anomaly: (H, W) float32.
+    :param maps: (K, H, W) float32, normalised log contrast of the same picture, less what
+        good parts have in common where that is known.
     """
     if not part.any():
         return np.zeros_like(part)
@@ -46,46 +47,55 @@ def propose(anomaly: Maps, maps: Maps, part: Mask) -> Mask:
     mask = np.zeros_like(part)
     places = ndimage.find_objects(labels)
     for index in np.flatnonzero(strength >= _STRONG_SHARE * strength.max()):
-        window = _grown(places[index], 32, part.shape)
+        size = max(side.stop - side.start for side in places[index])
+        window = _grown(places[index], _MARGIN_PX + size // 2, part.shape)
         region = labels[window] == index + 1
-        if region.sum() <= _LARGE_SHARE * part.sum():
-            others = (rough[window] & ~region) | ~part[window]
-            region = _redrawn(region, maps[(slice(None), *window)], others)
-        mask[window] |= region
-    filled: Mask = ndimage.binary_fill_holes(mask) & part
-    return filled
+        others = (rough[window] & ~region) | ~part[window]
+        mask[window] |= _drawn(region, maps[(slice(None), *window)], others) & part[window]
+    return mask
 
 
-def _redrawn(region: Mask, maps: Maps, others: Mask) -> Mask:
-    """Draw a region by its contrast; `others` belong to other regions or to no part."""
-    near = ndimage.binary_dilation(region, iterations=3) & ~others
-    around = ~near & ~others
-    if not around.any():
+def _drawn(region: Mask, maps: Maps, others: Mask) -> Mask:
+    """Draw a region to its own outline; `others` belong to other regions or to no part."""
+    around = ~ndimage.binary_dilation(region, iterations=4) & ~others
+    if around.sum() < 10 * len(maps):
         return region
-    weight = around.astype(np.float32)
-    share = np.maximum(ndimage.gaussian_filter(weight, _SURROUNDINGS_PX), 1e-3)
-    signed, strength = [], []
-    for channel in maps:
-        base = ndimage.gaussian_filter(channel * weight, _SURROUNDINGS_PX) / share
-        contrast = ndimage.gaussian_filter(channel, 0.7) - base
-        low, high = np.quantile(contrast[region], (0.03, 0.97))
-        side = -1.0 if abs(low) > abs(high) else 1.0
-        extreme = max(abs(float(low)), abs(float(high)), 1e-6)
-        texture = 1.4826 * float(np.median(np.abs(contrast[around]))) + 1e-6
-        signed.append(side * contrast / extreme)
-        strength.append(extreme / texture)
-    if max(strength) < LEAST_CONTRAST:
-        return region
-    drawn = np.zeros_like(region)
-    for contrast, strong in zip(signed, strength, strict=True):
-        if strong >= _CHANNEL_SHARE * max(strength):
-            drawn |= near & (contrast > _CONTRAST_SHARE)
-    drawn = ndimage.binary_closing(drawn)
-    labels, count = ndimage.label(drawn, structure=_EVERYWHERE)
-    sizes = ndimage.sum_labels(drawn, labels, np.arange(1, count + 1))
-    # Specks are texture; a scratch is thin and would not survive an opening.
-    kept: Mask = np.isin(labels, np.flatnonzero(sizes >= 0.15 * max(sizes, default=0)) + 1)
-    return kept & near if kept.any() else region
+    for scale in _SCALES_PX:
+        distance = _distance(ndimage.gaussian_filter(maps, (0, scale, scale), mode="nearest"), around)
+        ring = float(np.quantile(distance[around], _RING_QUANTILE))
+        own = float(np.quantile(distance[region], 0.9))
+        if own < _CLEAR * ring:
+            continue
+        near = ndimage.binary_dilation(region, iterations=6) & ~others
+        inside = near & (distance > max(ring, _OWN_SHARE * own))
+        inside = _cleaned(inside, region)
+        if inside.any():
+            return inside
+    return region
+
+
+def _cleaned(inside: Mask, region: Mask) -> Mask:
+    """Return what hangs together with the region, without holes and specks."""
+    inside = np.asarray(ndimage.binary_fill_holes(ndimage.binary_closing(inside, structure=_EVERYWHERE)), np.bool_)
+    labels, count = ndimage.label(inside, structure=_EVERYWHERE)
+    if not count:
+        return inside
+    index = np.arange(1, count + 1)
+    sizes = ndimage.sum_labels(inside, labels, index)
+    meets = ndimage.maximum(region, labels, index) > 0
+    kept: Mask = np.isin(labels, index[(sizes >= 0.15 * sizes.max()) & meets])
+    return kept
+
+
+def _distance(maps: Maps, around: Mask) -> Maps:
+    """Return the mean squared Mahalanobis distance (h, w) from what the surroundings show."""
+    known = maps[:, around].astype(np.float64)
+    middle = np.median(known, axis=1, keepdims=True)
+    spread = 1.4826 * np.median(np.abs(known - middle), axis=1, keepdims=True) + 1e-3
+    clipped = np.clip((known - middle) / spread, -3, 3)
+    covariance = clipped @ clipped.T / clipped.shape[1] + 0.05 * np.eye(len(maps))
+    whitened = np.linalg.solve(np.linalg.cholesky(covariance), ((maps.reshape(len(maps), -1) - middle) / spread))
+    return np.asarray((whitened * whitened).mean(axis=0).reshape(maps.shape[1:]), np.float32)
 
 
 def _grown(place: tuple[slice, ...], margin: int, shape: tuple[int, ...]) -> tuple[slice, slice]:

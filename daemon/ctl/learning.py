@@ -12,12 +12,11 @@ from pydantic import TypeAdapter
 from cell.defects import Background, Seed, SeedState
 from cell.errors import DataError
 from daemon.ctl import render
+from daemon.ctl.harvest import RecipeOption, harvest
 from daemon.ctl.jobs import Wait, started
 from daemon.ctl.session import WORK_S, records, require_person, session_of
 
 seeds = typer.Typer(help="Real defects: list, confirm, refuse.", no_args_is_help=True)
-harvest = typer.Typer(help="Gather backgrounds and seed proposals from the archive.", invoke_without_command=True)
-RecipeOption = Annotated[str, typer.Option("--recipe", help="Default: the only or the prepared one.")]
 Reviewer = Annotated[str, typer.Option("--as", help="Your name; it is recorded.")]
 _SEEDS: TypeAdapter[list[Seed]] = TypeAdapter(list[Seed])
 _BACKGROUNDS: TypeAdapter[list[Background]] = TypeAdapter(list[Background])
@@ -28,35 +27,9 @@ def register(app: typer.Typer) -> None:
     app.add_typer(harvest, name="harvest")
     app.command()(backgrounds)
     app.add_typer(seeds, name="seeds")
-    app.command()(calibrate)
     app.command()(generate)
     app.command()(train)
     app.command()(export)
-
-
-@harvest.callback()
-def harvest_once(context: typer.Context, recipe: RecipeOption = "") -> None:
-    """Look through the archive once; with start and stop, while parts run."""
-    if context.invoked_subcommand is None:
-        _harvest(context, "inspectd.harvest.run", {"recipe_id": session_of(context).recipe(recipe)})
-
-
-@harvest.command()
-def start(context: typer.Context) -> None:
-    """Harvest while parts run."""
-    _harvest(context, "inspectd.harvest.start", {})
-
-
-@harvest.command()
-def stop(context: typer.Context) -> None:
-    """No longer harvest while parts run."""
-    _harvest(context, "inspectd.harvest.stop", {})
-
-
-@harvest.command()
-def summary(context: typer.Context, recipe: RecipeOption = "") -> None:
-    """Show what was taken, refused and why."""
-    _harvest(context, "inspectd.harvest.summary", {"recipe_id": session_of(context).recipe(recipe)})
 
 
 def backgrounds(context: typer.Context, recipe: RecipeOption = "") -> None:
@@ -132,12 +105,6 @@ def refuse(
     _seed(context, session_of(context).trainer("inspectd.seed.refuse", arguments))
 
 
-def calibrate(context: typer.Context, recipe: RecipeOption = "", wait: Wait = False) -> None:
-    """Measure the camera's noise, light and sharpness from the backgrounds."""
-    session = session_of(context)
-    started(session, "inspectd.calibrate", {"recipe_id": session.recipe(recipe)}, wait)
-
-
 def generate(  # noqa: PLR0913, PLR0917 (an option each)
     context: typer.Context,
     recipe: RecipeOption = "",
@@ -195,23 +162,6 @@ def export(
     else:
         files = result["files"]
         render.line(f"{len(files) if isinstance(files, list) else files} files in {directory}")
-
-
-def _harvest(context: typer.Context, command: str, arguments: dict[str, Any]) -> None:
-    session = session_of(context)
-    result = session.daemon(command, arguments, WORK_S)["harvest"]
-    if session.as_json:
-        render.as_json(result)
-        return
-    if not result:
-        render.line("done")
-    for key, value in result.items():
-        if isinstance(value, dict):
-            render.facts([(key, ", ".join(f"{name} {count}" for name, count in value.items()) or "none")])
-        elif isinstance(value, list):
-            render.facts([(key, f"{len(value)}: {', '.join(map(str, value[:8]))}" if value else "none")])
-        else:
-            render.facts([(key, value)])
 
 
 def _seed(context: typer.Context, result: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""What harvest takes, refuses and proposes, held against the truth: ``python -m benchmarks.harvest``."""
