@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,28 +44,68 @@ def levels(stack: Stack, defect: Mask | None = None) -> tuple[float, ...]:
     return tuple(round(float(value), 3) for value in means)
 
 
-def unlike(recipe: Recipe, stack: StoredStack) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """How a picture was taken, as it says itself or as the ledger sealed it."""
+
+    channels: tuple[str, ...]
+    size: tuple[int, int]  # (height, width) px
+    bit_depth: int
+    exposure_us: tuple[float, ...]  # as read back; 0 where nobody read it
+    gain_db: tuple[float, ...]
+    lights: Mapping[str, Any]  # of each channel, where it was noted
+
+    @classmethod
+    def of(cls, stack: StoredStack) -> Taking:
+        """Return how a stored picture was taken."""
+        height, width = (int(length) for length in stack.pixels.shape[1:])
+        noted = stack.metadata.get("lights")
+        lights = noted if isinstance(noted, dict) else {}
+        return cls(stack.channels, (height, width), stack.bit_depth, stack.exposure_us, stack.gain_db, lights)
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Taking | None:
+        """Return what :meth:`facts` gave; None for facts that were sealed before they said it."""
+        if "exposure_us" not in facts:
+            return None
+        height, width = facts["size"]
+        rows = (tuple(facts["channels"]), (height, width), facts["bit_depth"])
+        return cls(*rows, tuple(facts["exposure_us"]), tuple(facts["gain_db"]), facts["lights"])
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as JSON types."""
+        return {
+            "channels": list(self.channels),
+            "size": list(self.size),
+            "bit_depth": self.bit_depth,
+            "exposure_us": list(self.exposure_us),
+            "gain_db": list(self.gain_db),
+            "lights": dict(self.lights),
+        }
+
+
+def unlike(recipe: Recipe, taking: Taking) -> tuple[str, ...]:
     """Return what differs from the recipe about how a picture was taken, a phrase each; empty when nothing does.
 
     Exposures of 0 were never read and are passed over; gains are compared where the exposure was read.
     """
-    height, width = (int(length) for length in stack.pixels.shape[1:])
+    height, width = taking.size
     found: list[str] = []
     if (height, width) != (recipe.height, recipe.width):
         found.append(f"it has {width}x{height} pixels, the recipe {recipe.width}x{recipe.height}")
-    if stack.bit_depth != recipe.bit_depth:
-        found.append(f"it has {stack.bit_depth} bits, the recipe {recipe.bit_depth}")
-    if stack.channels != recipe.channel_names:
-        found.append(f"its channels are {', '.join(stack.channels)}, the recipe's {', '.join(recipe.channel_names)}")
+    if taking.bit_depth != recipe.bit_depth:
+        found.append(f"it has {taking.bit_depth} bits, the recipe {recipe.bit_depth}")
+    if taking.channels != recipe.channel_names:
+        found.append(f"its channels are {', '.join(taking.channels)}, the recipe's {', '.join(recipe.channel_names)}")
         return tuple(found)
-    for channel, exposure, gain in zip(recipe.channels, stack.exposure_us, stack.gain_db, strict=True):
+    for channel, exposure, gain in zip(recipe.channels, taking.exposure_us, taking.gain_db, strict=True):
         if exposure <= 0:
             continue
         if abs(exposure / channel.exposure_us - 1) > EXPOSURE_TOLERANCE:
             found.append(f"{channel.name} was exposed {exposure:g} us, the recipe says {channel.exposure_us:g} us")
         if abs(gain - channel.gain_db) > GAIN_TOLERANCE_DB:
             found.append(f"{channel.name} was taken with {gain:g} dB gain, the recipe says {channel.gain_db:g} dB")
-    return tuple(found) + _other_lights(recipe, stack)
+    return tuple(found) + _other_lights(recipe, taking)
 
 
 def lit_otherwise(
@@ -87,11 +129,9 @@ def lit_otherwise(
     )
 
 
-def _other_lights(recipe: Recipe, stack: StoredStack) -> tuple[str, ...]:
+def _other_lights(recipe: Recipe, taking: Taking) -> tuple[str, ...]:
     """Compare the light settings where the picture says under which it was taken."""
-    noted = stack.metadata.get("lights")
-    if not isinstance(noted, dict):
-        return ()
+    noted = taking.lights
     return tuple(
         f"{channel.name} was lit by {_said(noted[channel.name])}, the recipe says {_said(channel.lights)}"
         for channel in recipe.channels
@@ -99,7 +139,5 @@ def _other_lights(recipe: Recipe, stack: StoredStack) -> tuple[str, ...]:
     )
 
 
-def _said(lights: object) -> str:
-    if not isinstance(lights, dict):
-        return "nothing known"
+def _said(lights: Mapping[str, float]) -> str:
     return ", ".join(f"{name}={value:g}" for name, value in sorted(lights.items())) or "nothing"

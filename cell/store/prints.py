@@ -65,13 +65,19 @@ class Prints:
 
         :param pixels: (K, H, W) DN; :param part_id: whose pictures are left out.
         """
+        return self._likeness(recipe_id, self._own(recipe_id, image_digest, pixels), part_id)
+
+    def likeness_of(self, recipe_id: str, image_digest: str, *, part_id: str) -> Likeness | None:
+        """Return :meth:`likeness` of a picture that the store has; None when its fingerprint can't be made."""
+        own = next((known for known in self._known(recipe_id) if known.digest == image_digest), None)
+        made = None if own is None else self._prints(recipe_id, [own])[0][1]
+        return None if made is None else self._likeness(recipe_id, made, part_id)
+
+    def _likeness(self, recipe_id: str, own: Fingerprint, part_id: str) -> Likeness | None:
         others = [known for known in self._known(recipe_id) if known.part_id != part_id]
-        if not others:
-            return None
         pairs = [(known, found) for known, found in self._prints(recipe_id, others) if found is not None]
         if not pairs:
             return None
-        own = self._own(recipe_id, image_digest, pixels)
         found = twins.twin(own, [print_ for _, print_ in pairs], [known.part_id for known, _ in pairs])
         if found is None:
             return None

@@ -43,7 +43,7 @@ class RealImages:
         self._clock = clock
         self._prints = Prints(database, pictures)
         self.split_book = SplitBook(database, chain)
-        self.checks = SeedChecks(database, self._prints, pictures.read_mask)
+        self.checks = SeedChecks(database, self._prints, pictures)
         self.folders = TakingIn(database, chain, pictures, self._prints, self.split_book, clock)
 
     def assign_split(self, recipe_id: str, part_id: str, split: Split, *, lot: str = "") -> None:

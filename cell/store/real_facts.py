@@ -18,10 +18,8 @@ def facts_of(stack: StoredStack, defect: Mask | None = None) -> dict[str, Any]:
     """Return what is sealed of a picture; `levels` are each channel's mean outside the defect, DN."""
     return {
         "emulated": stack.metadata.get("emulated") is not False,
-        "channels": list(stack.channels),
-        "size": [int(length) for length in stack.pixels.shape[1:]],
-        "bit_depth": stack.bit_depth,
         "levels": list(production.levels(stack.pixels, defect)),
+        **production.Taking.of(stack).facts(),
     }
 
 
