@@ -15,7 +15,6 @@ the source ``acceptance`` are held out, and where nobody set parts aside so, a f
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import queue
@@ -45,8 +44,6 @@ _LOG = logging.getLogger(__name__)
 _WAITING = 8
 #: Memory that they may hold of the camera's frame buffers.
 _WAITING_BYTES = 1 << 29
-#: Share of physical parts that are held out where nobody set parts aside.
-HELD_OUT_SHARE = 0.2
 #: Source of reports that set a part aside for the acceptance test.
 ACCEPTANCE = "acceptance"
 #: Archived parts that are looked at a second time, the newest.
@@ -251,12 +248,12 @@ class Harvester:
         """Look at one picture and keep what is worth it; False when it is to be looked at again."""
         report = self._last_report(shown.part_id)
         gathered.acceptance |= report is not None and report.source == ACCEPTANCE
-        split = self._split(gathered, shown.physical, report)
         subject = Subject(stack, shown.part_id, shown.outcome, report, learned)
         finding = examine(subject, gathered.recipe, gathered.quality, gathered.model)
         if finding.kind == "wait":
-            return self._wait(gathered, stack, shown, split, finding)
+            return self._wait(gathered, stack, shown, finding)
         gathered.known[shown.image_digest] = shown.physical
+        split = self._side(gathered, stack, shown, report) if finding.kind != "refused" else Split.LEARN
         finding = harvest_keep.worth(gathered, finding, split)
         if finding.kind == "refused":
             gathered.journal.refused(finding.reason, shown.part_id)
@@ -269,13 +266,17 @@ class Harvester:
         harvest_keep.keep(self._learning, gathered, stack, shown, split, finding)
         return True
 
-    def _wait(self, gathered: Gathered, stack: StoredStack, shown: Shown, split: Split, finding: Finding) -> bool:
+    def _wait(self, gathered: Gathered, stack: StoredStack, shown: Shown, finding: Finding) -> bool:
         """Let a picture wait: in the nursery while the model is young, else for a report; False for the latter."""
         gathered.journal.passed(shown.part_id)
         if not finding.young or finding.mask is None or shown.outcome is Outcome.NG:
             return False
         gathered.known[shown.image_digest] = shown.physical
-        gathered.nursery.add(shown, stack, finding.mask, teaches=split is Split.LEARN)
+        # By its name alone; whether it is another part's twin is asked when it is kept.
+        side = self._learning.split_of(gathered.recipe.recipe_id, shown.physical)
+        side = side or self._learning.split_book.choose(gathered.recipe.recipe_id, shown.physical)
+        teaches = side is Split.LEARN or gathered.acceptance
+        gathered.nursery.add(shown, stack, finding.mask, teaches=teaches)
         if gathered.nursery.full:
             self._settle(gathered)
         return True
@@ -311,16 +312,16 @@ class Harvester:
         with gathered.turn:
             gathered.save(self._state)
 
-    def _split(self, gathered: Gathered, physical: str, report: PartReport | None) -> Split:
-        known = self._learning.split_of(gathered.recipe.recipe_id, physical)
-        if known is not None:
-            return known
-        if report is not None and report.source == ACCEPTANCE:
-            return Split.HELD_OUT
-        if gathered.acceptance:
-            return Split.LEARN
-        share = int.from_bytes(hashlib.sha256(physical.encode()).digest()[:4]) / 2**32
-        return Split.HELD_OUT if share < HELD_OUT_SHARE else Split.LEARN
+    def _side(self, gathered: Gathered, stack: StoredStack, shown: Shown, report: PartReport | None) -> Split:
+        """Return what the part may be used for; a near-duplicate stands where its twin does."""
+        return self._learning.side_for(
+            gathered.recipe.recipe_id,
+            shown.physical,
+            stack,
+            set_aside=report is not None and report.source == ACCEPTANCE,
+            # Where somebody set parts aside, all others are there to be learned from.
+            otherwise=Split.LEARN if gathered.acceptance else None,
+        )
 
     def _set_aside(self, recipe_id: str) -> bool:
         """Tell whether any archived part of the recipe was reported by the source `ACCEPTANCE`."""
