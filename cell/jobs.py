@@ -17,6 +17,7 @@ class JobKind(StrEnum):
 
     CALIBRATE = "calibrate"
     GENERATE = "generate"  # fits the adapters it lacks, then writes candidates
+    GAP = "gap"  # tells how well candidates can be told from real defects
     TRAIN = "train"  # fit, evaluate, export, parity: ends in a model package
 
 

@@ -38,6 +38,16 @@ class Generate(Record):
     planted_bad: int = Field(default=0, ge=0, le=1000)
 
 
+class Gap(Record):
+    """``inspectd.gap``."""
+
+    recipe_id: Name
+    classes: tuple[Name, ...] = ()
+    job_id: Name | None = None
+    held_out: bool = False
+    random_seed: RandomSeed = 0
+
+
 class Train(Record):
     """``inspectd.train``."""
 

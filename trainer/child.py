@@ -43,6 +43,10 @@ def body_of(kind: JobKind) -> Body:
         from trainer.job_generate import generate
 
         return generate
+    if kind is JobKind.GAP:
+        from trainer.job_gap import gap
+
+        return gap
     from trainer.job_train import train
 
     return train

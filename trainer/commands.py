@@ -63,6 +63,7 @@ class Commands:
         self._handlers: dict[str, Handler] = {
             "inspectd.calibrate": self._calibrate,
             "inspectd.generate": self._generate,
+            "inspectd.gap": self._gap,
             "inspectd.jobs": self._jobs,
             "inspectd.job": self._job,
             "inspectd.job.cancel": self._cancel,
@@ -122,6 +123,16 @@ class Commands:
             raise DataError(f"no seed of {', '.join(missing)} is confirmed; confirm at least three of each class")
         self._store.calibration(recipe.recipe_id)
         return self._queue(JobKind.GENERATE, recipe, asked.model_dump(mode="json", exclude={"recipe_id"}))
+
+    def _gap(self, command: Command) -> Result:
+        asked = arguments.read(command, arguments.Gap)
+        recipe = self._recipe(asked.recipe_id)
+        if not self._store.seeds(recipe.recipe_id, state=SeedState.CONFIRMED):
+            raise DataError(f"no seed of {recipe.recipe_id} is confirmed; there is no real defect to compare with")
+        if not self._store.candidates.list(recipe.recipe_id, job_id=asked.job_id or "", limit=1):
+            raise DataError(f"there are no candidates of {recipe.recipe_id} to compare; generate some first")
+        self._store.calibration(recipe.recipe_id)
+        return self._queue(JobKind.GAP, recipe, asked.model_dump(mode="json", exclude={"recipe_id"}))
 
     def _train(self, command: Command) -> Work:
         asked = arguments.read(command, arguments.Train)

@@ -45,6 +45,15 @@ class GenerateParameters(Record):
         return self
 
 
+class GapParameters(Record):
+    """Which candidates to set against which real defects."""
+
+    classes: tuple[Name, ...] = ()  # empty: every class that has both
+    job_id: Name | None = None  # of the generation; every candidate that was not rejected when absent
+    held_out: bool = False  # also against held-out real defects: to report, never to choose by
+    random_seed: RandomSeed = 0
+
+
 class TrainParameters(Record):
     """Which manifest to train on."""
 
@@ -53,11 +62,12 @@ class TrainParameters(Record):
     updates: int | None = Field(default=None, ge=1, le=1_000_000)
 
 
-Parameters = CalibrateParameters | GenerateParameters | TrainParameters
+Parameters = CalibrateParameters | GenerateParameters | GapParameters | TrainParameters
 
 _MODELS: dict[JobKind, type[Parameters]] = {
     JobKind.CALIBRATE: CalibrateParameters,
     JobKind.GENERATE: GenerateParameters,
+    JobKind.GAP: GapParameters,
     JobKind.TRAIN: TrainParameters,
 }
 

@@ -15,6 +15,7 @@ from daemon.ctl import (
     admin,
     camera,
     deployment,
+    gap,
     jobs,
     learning,
     light,
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (line, recipes, results, learning, process, review, jobs, deployment, camera, light, sim, doctor, admin):
+for _module in (line, recipes, results, learning, process, gap, review, jobs, deployment, camera, light, sim, doctor, admin):
     _module.register(app)
 watch.register(camera.group)
 

@@ -1,0 +1,1 @@
+"""Domain gap, measured: can synthetic defects be told from real ones, and by what."""
