@@ -302,9 +302,11 @@ class Pairing(Generic[P]):
         sighting = self._edges[count + offset]
         found += self._pair(count, announcement, sighting)
         for other, waiting in list(self._parts.items()):
+            if self._adrift or self._offset != offset:
+                break  # a pair further down disagreed; what waits is for the next step
+            if other not in self._parts:
+                continue  # it left while one before it was brought into step
             edge = self._edges.get(other + offset)
-            if self._adrift:
-                break
             if edge is not None:
                 found += self._pair(other, waiting, edge)
             elif other + offset <= self._camera:
