@@ -55,11 +55,22 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Bare:
+    """The bare loop's parts, ms: all of each, and its frames alone."""
+
+    total_ms: list[float]
+    grab_ms: list[float]
+
+    def __add__(self, other: Bare) -> Bare:
+        return Bare(self.total_ms + other.total_ms, self.grab_ms + other.grab_ms)
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One camera with one engine."""
 
     answers: list[Answer]
-    bare_ms: list[float]
+    bare: Bare
     mixed: int
     swaps: int
     deadline_ms: float
@@ -72,7 +83,7 @@ class Run:
             for answer in judged
             if answer.verdict is not None and answer.latency_ms <= self.deadline_ms
         )
-        daemon, bare = percentiles([answer.latency_ms for answer in judged]), percentiles(self.bare_ms)
+        daemon, bare = percentiles([answer.latency_ms for answer in judged]), percentiles(self.bare.total_ms)
         return {
             "parts": len(self.answers),
             "swaps": self.swaps,
@@ -83,7 +94,21 @@ class Run:
             "daemon_ms": daemon,
             "bare_ms": bare,
             "ratio": {key: round(daemon[key] / bare[key], 3) for key in daemon},
+            "where_ms": self._where(judged),
         }
+
+    def _where(self, judged: Sequence[Answer]) -> dict[str, float]:
+        """Return where a part's time goes, medians: in the daemon by its own clock, and in the bare loop."""
+        told = [(answer.latency_ms, answer.verdict.timings) for answer in judged if answer.verdict is not None]
+        parts = {
+            "acquisition": [timings.acquisition_ms for _, timings in told],
+            "engine_and_regions": [timings.inference_ms for _, timings in told],
+            "rest_of_line": [t.total_ms - t.acquisition_ms - t.inference_ms for _, t in told],
+            "store_and_wire": [latency - timings.total_ms for latency, timings in told],
+            "bare_acquisition": self.bare.grab_ms,
+            "bare_engine": [total - grab for total, grab in zip(self.bare.total_ms, self.bare.grab_ms, strict=True)],
+        }
+        return {name: percentiles(values)["p50"] for name, values in parts.items()}
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
@@ -114,25 +139,29 @@ def paced(count: int, interval_s: float, step: Callable[[int], None]) -> list[fl
     return durations
 
 
-def bare_loop(cell: BenchCell, parts: Sequence[str], interval_s: float) -> list[float]:
-    """Return the durations in ms of grab and engine, part by part, in this process."""
+def bare_loop(cell: BenchCell, parts: Sequence[str], interval_s: float) -> Bare:
+    """Grab and run the engine, part by part, in this process."""
     engine, tensor = cell.bare_engine()
     rig = cell.open_rig()
+    grab_ms: list[float] = []
     try:
         rig.camera.configure(cell.recipe)
 
         def step(index: int) -> None:
+            begun = time.monotonic()
             rig.present(parts[index])
             for channel in cell.recipe.channels:
                 rig.light.apply(channel.lights)
                 rig.camera.expose(channel)
             rig.light.off()
+            grab_ms.append((time.monotonic() - begun) * 1e3)
             engine.infer(tensor)
 
         for name in dict.fromkeys(parts):
             rig.present(name)  # rendered once, as the daemon's warm-up does
         paced(_WARM_UP, 0.0, step)
-        return paced(len(parts), interval_s, step)
+        grab_ms.clear()
+        return Bare(paced(len(parts), interval_s, step), grab_ms)
     finally:
         rig.close()
         engine.close()
@@ -154,7 +183,7 @@ def measure(cell: BenchCell, plan: Plan, note: Callable[[str], None]) -> Run:
     parts = part_ids(plan.parts)
     half = (plan.parts + 1) // 2
     note("bare loop, first half")
-    bare_ms = bare_loop(cell, parts[:half], plan.interval_s)
+    bare = bare_loop(cell, parts[:half], plan.interval_s)
     note("daemon")
     with cell.daemon() as address, Client(address, timeout_s=30) as client, Client(address, timeout_s=60) as second:
         client.call("SelectModeAutomatic")
@@ -171,9 +200,9 @@ def measure(cell: BenchCell, plan: Plan, note: Callable[[str], None]) -> Run:
         wait_for_archive(client)
         paths = [archived(client, answer) for answer in answers]
     note("bare loop, second half")
-    bare_ms += bare_loop(cell, parts[: plan.parts - half], plan.interval_s)
+    bare += bare_loop(cell, parts[: plan.parts - half], plan.interval_s)
     note("verifying every verdict")
-    return Run(answers, bare_ms, mixed_models(cell, answers, paths), count[0], deadline_ms)
+    return Run(answers, bare, mixed_models(cell, answers, paths), count[0], deadline_ms)
 
 
 def wait_for_archive(client: Client, within_s: float = 60.0) -> None:
@@ -242,6 +271,10 @@ def show(console: Console, results: dict[str, dict[str, dict[str, Any]]]) -> Non
             ratio = [f"{f['ratio'][key]:.2f}" for key in ("p50", "p99")]
             table.add_row(camera, engine, *counts, *times, *bare, *ratio)
     console.print(table)
+    for camera, engines in results.items():
+        for engine, f in engines.items():
+            where = ", ".join(f"{name.replace('_', ' ')} {value:.1f}" for name, value in f["where_ms"].items())
+            console.print(f"{camera}, {engine}: {where} (p50, ms)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -86,8 +86,8 @@ class Acquirer:
     def take(self, part: Part, on_frame: Callable[[Frame], None] = lambda _: None) -> Acquired:
         """Return one frame for each channel of the part's recipe, or why there is none. Never raises for hardware.
 
-        `on_frame` is called with each frame that passed its checks, before the next exposure. The light is off on
-        return.
+        `on_frame` is called with each frame that passed its checks; they are made, but for the last, while the camera
+        takes the next. The light is off on return.
         """
         captured_at = self._wall_clock()
         recipe = part.recipe
@@ -103,25 +103,33 @@ class Acquirer:
             return _failure(part, captured_at, AcquisitionFault.MISSING, str(error))
         except HardwareError as error:
             return self._failed(part, captured_at, camera, fault_of(error), str(error))
-        evidence = self._evidence or Evidence(recipe)
-        evidence.begin()
-        frames: list[Frame] = []
-        channel = recipe.channels[0]
+        series = self._series(recipe, on_frame)
+        if series.doubt is not None:
+            # A doubt is of an earlier frame than what the hardware did behind it, and is what it began with.
+            doubt, camera = series.doubt, self._cameras[series.at.camera]
+            return self._failed(part, captured_at, camera, doubt.fault, doubt.detail, *doubt.channels)
+        if series.trouble is not None:
+            trouble, camera = series.trouble, self._cameras[series.at.camera]
+            return self._failed(part, captured_at, camera, fault_of(trouble), str(trouble), series.at.name)
+        return self.complete(part, tuple(series.frames), captured_at)
+
+    def _series(self, recipe: Recipe, on_frame: Callable[[Frame], None]) -> _Series:
+        """Take the frames of a recipe, the light off in the end."""
+        series = _Series(self._evidence or Evidence(recipe), recipe.channels[0], on_frame)
+        channel = series.at
         try:
             with self._dark_afterwards():
                 for channel in recipe.channels:
-                    camera = self._cameras[channel.camera]
                     self._rig.light.apply(channel.lights, channel.strobe_us)
                     asked = self._clock()
-                    frame = camera.camera.expose(channel)
-                    doubt = evidence.admit(frame, channel, asked, self._clock())
-                    if doubt is not None:
-                        return self._failed(part, captured_at, camera, doubt.fault, doubt.detail, *doubt.channels)
-                    frames.append(frame)
-                    on_frame(frame)
+                    frame = self._cameras[channel.camera].camera.expose(channel, series.prove)
+                    series.came(frame, channel, asked, self._clock())
+                    if series.doubt is not None:
+                        break
         except HardwareError as error:
-            return self._failed(part, captured_at, camera, fault_of(error), str(error), channel.name)
-        return self.complete(part, tuple(frames), captured_at)
+            series.broke(error, channel)
+        series.prove()
+        return series
 
     def complete(self, part: Part, frames: tuple[Frame, ...], captured_at: datetime | None = None) -> Acquired:
         """Return the frames of one trigger, proven by their numbers, as a part's frame set if they look it too."""
@@ -247,6 +255,43 @@ class Acquirer:
         else:
             camera.note(fault)
         return _failure(part, at, fault, detail, *channels)
+
+
+class _Series:
+    """The frames of one part, each proven while the camera exposes the next."""
+
+    def __init__(self, evidence: Evidence, first: Channel, on_frame: Callable[[Frame], None]) -> None:
+        evidence.begin()
+        self._evidence = evidence
+        self._on_frame = on_frame
+        self._unproven: tuple[Frame, Channel, float, float] | None = None
+        self.frames: list[Frame] = []
+        self.doubt: Doubt | None = None
+        self.trouble: HardwareError | None = None
+        self.at = first  # the channel that doubt or trouble is of
+
+    def came(self, frame: Frame, channel: Channel, asked_s: float, received_s: float) -> None:
+        """Take a frame in, to be proven later; see `Evidence.admit`."""
+        self.prove()
+        self._unproven = frame, channel, asked_s, received_s
+
+    def broke(self, trouble: HardwareError, channel: Channel) -> None:
+        """Take note that camera or light failed at a channel."""
+        self.prove()
+        if self.doubt is None:
+            self.trouble, self.at = trouble, channel
+
+    def prove(self) -> None:
+        """Prove the frame that came last, unless it was."""
+        if self._unproven is None or self.doubt is not None:
+            return
+        (frame, channel, asked_s, received_s), self._unproven = self._unproven, None
+        self.doubt = self._evidence.admit(frame, channel, asked_s, received_s)
+        if self.doubt is not None:
+            self.at = channel
+            return
+        self.frames.append(frame)
+        self._on_frame(frame)
 
 
 def _failure(part: Part, at: datetime, fault: AcquisitionFault, detail: str, *channels: str) -> FailedAcquisition:

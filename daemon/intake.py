@@ -38,15 +38,22 @@ class Intake:
         self._tensor: FloatMaps | None = None
         self._worker = worker
         self._work: list[Future[None]] = []
+        self._last: Frame | None = None
 
     def add(self, frame: Frame) -> None:
         """Take the next frame; its shape and dtype are the recipe's."""
-        self._work.append(self._worker.submit(self._prepare, len(self._work), frame))
+        if len(self._work) + 1 < self._stack.shape[0]:
+            self._work.append(self._worker.submit(self._prepare, len(self._work), frame))
+        else:
+            self._last = frame
 
     def finish(self) -> Prepared:
-        """Wait for the last frame and return the part. Raises `DataError` when the preprocessing does not fit."""
+        """Prepare the last frame and return the part. Raises `DataError` when the preprocessing does not fit."""
         for work in self._work:
             work.result()
+        if self._last is not None:
+            # Nothing is exposed any more: handing it to another thread would cost two wake-ups and gain nothing.
+            self._prepare(len(self._work), self._last)
         return Prepared(self._stack, self._digest.hexdigest(), self._tensor)
 
     def _prepare(self, index: int, frame: Frame) -> None:

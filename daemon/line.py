@@ -75,6 +75,8 @@ class Line:
         self._clock = clock
         self._queue: queue.SimpleQueue[Part | Callable[[], None] | None] = queue.SimpleQueue()
         self._occupied = False
+        self._at_rest = threading.Event()  # no part is being taken or judged
+        self._at_rest.set()
         self._source: PartSource | None = None
         self._due: tuple[float, Callable[[], Part]] | None = None
         self._on_source_end: Callable[[], None] = lambda: None
@@ -100,7 +102,12 @@ class Line:
     def submit(self, part: Part) -> None:
         """Inspect a part after what is under way."""
         self._occupied = True
+        self._at_rest.clear()
         self._queue.put(part)
+
+    def let_parts_go_first(self, at_most_s: float) -> None:
+        """Wait until no part is under way, at most that long: for work beside the line that takes the interpreter."""
+        self._at_rest.wait(at_most_s)
 
     def between_parts(self, errand: Callable[[], _T], timeout_s: float) -> _T:
         """Run `errand` on the line thread between two parts and return what it returns, or raise what it raises.
@@ -154,6 +161,8 @@ class Line:
     def _run(self) -> None:
         while True:
             self._beat()
+            if self._queue.empty():
+                self._at_rest.set()
             try:
                 item = self._queue.get(timeout=self._pause_s()) if self._triggers is None else self._queue.get_nowait()
             except queue.Empty:
@@ -239,6 +248,7 @@ class Line:
         part.why_late = None
         if part.claimed:
             return
+        self._at_rest.clear()
         if sighting.doubt is not None:
             acquired: Acquired = self._acquirer.failed(part, sighting.doubt)
         else:
@@ -282,7 +292,9 @@ class Line:
         if part.claimed:  # the deadline or an abort was faster
             self._free()
             return
-        self._log.tell(JobStarted(at=part.created_at, request_id=_id(part), job_id=part.job_id, part_id=part.part_id))
+        self._at_rest.clear()
+        if part.request is None:  # of one that was asked for the station has told it
+            self._log.tell(JobStarted(at=part.created_at, job_id=part.job_id, part_id=part.part_id))
         self._conclude(part, self._inspector.inspect(part, lambda: self._acquired(part)))
 
     def _conclude(self, part: Part, inspection: Inspection) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -26,7 +28,7 @@ def find(
     """
     smallest = {defect.name: defect.min_area_px for defect in recipe.defect_classes}
     part_area = _part_area(stack, recipe)
-    found: list[Region] = []
+    found: list[_Found] = []
     for name, probability in zip(classes, maps, strict=True):
         if float(probability.max(initial=0.0)) < pixel_threshold:
             continue
@@ -35,33 +37,52 @@ def find(
             above &= part_area
         found += _of_class(name, probability, above, smallest.get(name, 1))
     found.sort(key=lambda region: region.score, reverse=True)
-    return tuple(found[:MOST_REGIONS])
+    return tuple(region.told() for region in found[:MOST_REGIONS])
 
 
-def _of_class(name: str, probability: NDArray[np.float32], above: NDArray[np.bool_], smallest: int) -> list[Region]:
-    labels, count = ndimage.label(above, structure=_EIGHT_NEIGHBOURS)
-    if count == 0:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A region before it is known to be among those that are told; making a `Region` of each would cost more."""
+
+    defect_class: str
+    rows: slice
+    columns: slice
+    area_px: int
+    score: float
+
+    def told(self) -> Region:
+        rows, columns = self.rows, self.columns
+        box = Rect(x=columns.start, y=rows.start, width=columns.stop - columns.start, height=rows.stop - rows.start)
+        return Region(defect_class=self.defect_class, box=box, area_px=self.area_px, score=min(1.0, self.score))
+
+
+def _of_class(name: str, probability: NDArray[np.float32], above: NDArray[np.bool_], smallest: int) -> list[_Found]:
+    rows_hit, columns_hit = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
+    if not rows_hit.size:
         return []
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    # Defects are small: what is labelled is the rectangle that holds them all.
+    top, left = int(rows_hit[0]), int(columns_hit[0])
+    window = slice(top, int(rows_hit[-1]) + 1), slice(left, int(columns_hit[-1]) + 1)
+    above, probability = above[window], probability[window]
+    labels, count = ndimage.label(above, structure=_EIGHT_NEIGHBOURS)
+    inside = labels[above]
+    areas = np.bincount(inside, minlength=count + 1)[1:]
+    highest = np.zeros(count + 1, np.float32)
+    np.maximum.at(highest, inside, probability[above])
     boxes = ndimage.find_objects(labels)
     largest_first = np.argsort(areas, kind="stable")[::-1][:MOST_REGIONS]
-    regions: list[Region] = []
+    regions: list[_Found] = []
     for index in largest_first:
         if areas[index] < smallest:
             break
         rows, columns = boxes[index]
-        inside = labels[rows, columns] == index + 1
-        regions.append(
-            Region(
-                defect_class=name,
-                box=Rect(
-                    x=columns.start, y=rows.start, width=columns.stop - columns.start, height=rows.stop - rows.start
-                ),
-                area_px=int(areas[index]),
-                score=min(1.0, float(probability[rows, columns][inside].max())),
-            )
-        )
+        rows, columns = _shifted(rows, top), _shifted(columns, left)
+        regions.append(_Found(name, rows, columns, int(areas[index]), float(highest[index + 1])))
     return regions
+
+
+def _shifted(span: slice, by: int) -> slice:
+    return slice(span.start + by, span.stop + by)
 
 
 def _part_area(stack: Stack, recipe: Recipe) -> NDArray[np.bool_] | None:

@@ -29,6 +29,8 @@ MANIFEST = "manifest.json"
 EngineFactory = Callable[[Path, InputShape], Engine]
 #: Returns the training set of a digest if the gate vouches for it. Raises `GateError`.
 Vouch = Callable[[str], TrainingSet]
+#: Waits, for a bounded time, until parts under way are judged.
+Courtesy = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,12 +51,16 @@ class ModelLoader:
     """Loads and checks models; any thread may.
 
     :param emulated: True when the cell's drivers are emulated; a real cell refuses models learned on an emulated one.
+    :param courtesy: called before each step that takes the interpreter for long: it lets parts under way go first.
     """
 
-    def __init__(self, engine_factory: EngineFactory, vouch: Vouch, *, emulated: bool) -> None:
+    def __init__(
+        self, engine_factory: EngineFactory, vouch: Vouch, *, emulated: bool, courtesy: Courtesy = lambda: None
+    ) -> None:
         self._engine_factory = engine_factory
         self._vouch = vouch
         self._emulated = emulated
+        self._courtesy = courtesy
 
     def load(self, folder: Path, recipe: Recipe) -> LoadedModel:
         """Load the package in `folder` for `recipe` and put it through all checks.
@@ -64,6 +70,7 @@ class ModelLoader:
         manifest = read_manifest(folder)
         self._check_papers(manifest, recipe, folder)
         first = self._golden_input(manifest, folder, 0)
+        self._courtesy()
         engine = self._engine_factory(folder / manifest.onnx_file, _shape_of(first))
         try:
             difference = self._check_golden(manifest, folder, engine, first)
@@ -92,6 +99,7 @@ class ModelLoader:
                     f"{name} was made for another {field} than recipe {recipe.recipe_id} version {recipe.version} has; "
                     "train it anew"
                 )
+        self._courtesy()
         training_set = self._vouch(manifest.training_set_digest)
         if training_set.recipe_id != manifest.recipe_id:
             raise ModelError(f"{name} names a training set of recipe {training_set.recipe_id}; train it anew")
@@ -104,6 +112,7 @@ class ModelLoader:
             raise ModelError(f"{name} has no golden images, so nobody can tell whether it loads right; export it again")
 
     def _golden_input(self, manifest: ModelManifest, folder: Path, index: int) -> FloatMaps:
+        self._courtesy()
         golden = manifest.golden[index]
         path = (folder / golden.image_path).resolve()
         if not path.is_relative_to(folder.resolve()):
@@ -115,6 +124,7 @@ class ModelLoader:
 
     def _check_golden(self, manifest: ModelManifest, folder: Path, engine: Engine, first: FloatMaps) -> float:
         largest = 0.0
+        self._courtesy()
         engine.infer(first)
         for index, golden in enumerate(manifest.golden):
             tensor = first if index == 0 else self._golden_input(manifest, folder, index)

@@ -134,6 +134,7 @@ class Server:
         self._closed = False
         # Reentrant, because a signal handler may interrupt a wake in its own thread.
         self._wake_lock = threading.RLock()
+        self._awake = False  # a wake was asked for that no turn has seen yet
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._door: security.Doorkeeper | None = None
@@ -163,7 +164,7 @@ class Server:
         """Wait at most `timeout_s` for something to do, do it, and send what other threads have left."""
         ready = dict(self._poller.poll(max(0, math.ceil(timeout_s * 1e3))))
         if self._wake_fd in ready:
-            os.eventfd_read(self._wake_fd)
+            self._rouse()
         if self._door is not None and self._door.socket in ready:
             self._door.answer()
         if self._router in ready:
@@ -176,8 +177,10 @@ class Server:
 
     def wake(self) -> None:
         """Make :meth:`turn` return early. May be called from any thread and from a signal handler."""
+        # Once is enough until it is seen: waking a sleeping processor costs the caller a tenth of a millisecond or so.
         with self._wake_lock:
-            if not self._closed:
+            if not self._closed and not self._awake:
+                self._awake = True
                 os.eventfd_write(self._wake_fd, 1)
 
     def close(self) -> None:
@@ -186,6 +189,12 @@ class Server:
             return
         self._flush()
         self._release(linger_ms=1000)
+
+    def _rouse(self) -> None:
+        # Before the outbox is looked at, so that what is posted from here on wakes anew.
+        with self._wake_lock:
+            os.eventfd_read(self._wake_fd)
+            self._awake = False
 
     def _bound(self, kind: int, address: str, keys: Path | None) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)

@@ -13,7 +13,7 @@ from cell.errors import CameraError
 from cell.frames import AcquisitionFault, Frame
 from cell.recipes import Channel, Recipe
 from drivers.cameras.arming import Armed
-from drivers.cameras.base import Allocate, DeviceClock, Sequence, check_size, shares_exposure
+from drivers.cameras.base import Allocate, ExposureWindow, Sequence, check_size, shares_exposure
 from drivers.cameras.chunks import ChunkData
 from drivers.cameras.formats import Bytes, format_of, read_plane
 
@@ -54,7 +54,7 @@ class Assembly:
     def __init__(self, camera: str) -> None:
         self.camera = camera
         self._sequence = Sequence()
-        self._clock = DeviceClock()
+        self._clock = ExposureWindow()
         self._recipe: Recipe | None = None
         self._armed: Armed | None = None
         self._held: _Held | None = None
@@ -67,7 +67,7 @@ class Assembly:
     def opened(self, camera: str) -> None:
         """Take note of the camera's name, and that its clock may have begun anew while it was away."""
         self.camera = camera
-        self._clock = DeviceClock()
+        self._clock = ExposureWindow()
 
     def restart(self) -> None:
         """Take note that the camera's counters begin anew."""
@@ -124,6 +124,23 @@ class Assembly:
         finally:
             if not keep:
                 delivery.release()
+
+    def awaited(
+        self,
+        channel: Channel,
+        actual: tuple[float, float],
+        allocate: Allocate,
+        fetch: Callable[[], Delivery | None],
+    ) -> Frame | None:
+        """Return the next frame of a camera on its trigger line: a plane of the exposure before, or what `fetch` gives.
+
+        None when it gives nothing. Raises as :meth:`take` does.
+        """
+        shared = self.take_shared(channel, allocate)
+        if shared is not None:
+            return shared
+        delivery = fetch()
+        return None if delivery is None else self.take(delivery, channel, actual, allocate, None)
 
     def take_shared(self, channel: Channel, allocate: Allocate) -> Frame | None:
         """Return the channel's frame when it is the next colour plane of the exposure before; None when it is not.

@@ -38,12 +38,18 @@ Value = str | int | float | bool
 #: Gives memory for a frame, as `numpy.empty` does. A driver with an attribute `allocate` of this type puts its frames'
 #: pixels there; who hosts it in another process puts its shared memory in place.
 Allocate = Callable[[tuple[int, int], "np.dtype[Any]"], Pixels]
+#: What the caller does while the sensor is exposed.
+Meanwhile = Callable[[], None]
 
 #: Lengths of counters that wrap: GigE Vision 1.x block ids run from 1 to 65,535, chunk counters have 32 bits.
 _WRAPS = (0xFFFF, 1 << 32)
 #: How far two clocks may run apart: 200 parts in a million, ten times what crystals do.
 _DRIFT = 200e-6
 _CLOCK_GRAIN_NS = 1e6
+
+
+def nothing() -> None:
+    """Do nothing meanwhile."""
 
 
 class Features(Protocol):
@@ -92,8 +98,12 @@ class Camera(Protocol):
         naming the value asked for and the value read back; the camera then does not grab.
         """
 
-    def expose(self, channel: Channel) -> Frame:
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
         """Take one frame with the channel's exposure and gain; the lights are the caller's business.
+
+        `meanwhile` is called once the trigger is on its way, on the caller's thread, so that what is left to do with
+        the frame before costs no time of its own. It must not use the camera, and must raise nothing; when the camera
+        took no trigger it may not be called at all.
 
         Waits until the camera takes a trigger, fires exactly one, and waits at most the settings' `frame_timeout_s`.
         The frame returned is complete, of the configured size and depth, and newer than the trigger. Anything else
@@ -222,7 +232,7 @@ class Sequence:
         )
 
 
-class DeviceClock:
+class ExposureWindow:
     """Proof that a frame was exposed after its trigger, by the device's own clock, whose zero nobody knows.
 
     An exposure lies between two instants of the host: just before its trigger, and when its frame was there. So each

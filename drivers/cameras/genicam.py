@@ -23,7 +23,7 @@ from cell.recipes import Channel, Recipe
 from cell.settings import CameraSettings
 from drivers.cameras.arming import Armed, arm, buffers_for, expose_as
 from drivers.cameras.assembly import Assembly, Delivery
-from drivers.cameras.base import Allocate
+from drivers.cameras.base import Allocate, Meanwhile, nothing
 from drivers.cameras.features import GenApiFeatures, sentence
 from drivers.cameras.gentl import AcquirerNodes, choose_device, list_devices, require_producers
 
@@ -84,11 +84,12 @@ class GenicamCamera:
             raise CameraError(f"camera {self.name} can't be set up: {sentence(error)}", fault=fault) from error
         self._armed = armed
 
-    def expose(self, channel: Channel) -> Frame:
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
         """See the contract."""
         _, armed = self._ready(software=True)
         shared = self._assembly.take_shared(channel, self.allocate)
         if shared is not None:
+            meanwhile()
             return shared
         clean, self._clean = self._clean, False
         try:
@@ -100,6 +101,7 @@ class GenicamCamera:
                 self._clean = False
             self._actual = expose_as(self.features, channel, emulated=self.emulated)
             exposed = self._trigger(channel, armed)
+            meanwhile()
             delivery = self._fetch(channel, armed, self._settings.frame_timeout_s)
             if delivery is None:
                 raise AcquisitionTimeout(
@@ -116,15 +118,11 @@ class GenicamCamera:
     def await_frame(self, channel: Channel, timeout_s: float) -> Frame | None:
         """See the contract."""
         _, armed = self._ready(software=False)
-        shared = self._assembly.take_shared(channel, self.allocate)
-        if shared is not None:
-            return shared
+        actual = armed.actual.get(channel.name, self._actual)
         try:
-            delivery = self._fetch(channel, armed, timeout_s)
-            if delivery is None:
-                return None
-            actual = armed.actual.get(channel.name, self._actual)
-            return self._assembly.take(delivery, channel, actual, self.allocate, None)
+            return self._assembly.awaited(
+                channel, actual, self.allocate, lambda: self._fetch(channel, armed, timeout_s)
+            )
         except self._errors as error:
             raise self._failed(channel, error) from error
 

@@ -22,6 +22,7 @@ from cell.errors import CameraError, DataError, HardwareError, InspectdError, St
 from cell.frames import Frame
 from cell.recipes import Channel, Recipe
 from cell.settings import CameraSettings, EmulatedCellSettings
+from drivers.cameras.base import Meanwhile, nothing
 from drivers.cameras.messages import frame_of, shape_of
 from drivers.cameras.process import CameraProcess
 from drivers.cameras.shared_frames import FrameRing, RingPlan
@@ -98,9 +99,9 @@ class IsolatedCamera:
         self._process.begin("configure", _CONFIGURE_S, **self._recipe_and_memory())
         self._process.finish(_CONFIGURE_S)
 
-    def expose(self, channel: Channel) -> Frame:
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
         """See the contract. The frame's pixels are read-only and shared with the camera's process."""
-        frame = self._take("expose", channel, self._settings.frame_timeout_s)
+        frame = self._take("expose", channel, self._settings.frame_timeout_s, meanwhile)
         if frame is None:
             raise CameraError(f"channel {channel.name}: the process of camera {self._role} gave no frame; see its log")
         return frame
@@ -227,7 +228,7 @@ class IsolatedCamera:
         self.name, self.emulated = str(told["name"]), bool(told["emulated"])
         self.lines = None if told["lines"] is None else tuple(told["lines"])
 
-    def _take(self, call: str, channel: Channel, timeout_s: float) -> Frame | None:
+    def _take(self, call: str, channel: Channel, timeout_s: float, meanwhile: Meanwhile = nothing) -> Frame | None:
         if self._recipe is None:
             raise CameraError(f"camera {self.name} is not configured; prepare a recipe first")
         self._require_open()
@@ -237,14 +238,17 @@ class IsolatedCamera:
         news = {key: value for key, value in self._scene.items() if self._shown.get(key) != value}
         slot = ring.take()
         try:
-            told = self._process.call(
+            limit_s = timeout_s + _SLACK_S
+            self._process.begin(
                 call,
-                timeout_s + _SLACK_S,
+                limit_s,
                 channel=channel.model_dump_json(),
                 slot=slot,
                 scene=news if self.emulated else {},
                 timeout_s=timeout_s,
             )
+            meanwhile()
+            told = self._process.finish(limit_s)
             shape, dtype = shape_of(told) if told is not None else ((0, 0), "")
         except InspectdError:
             ring.give_back(slot)

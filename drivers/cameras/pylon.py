@@ -22,7 +22,7 @@ from cell.recipes import Channel, Recipe
 from cell.settings import CameraSettings
 from drivers.cameras.arming import Armed, arm, buffers_for, expose_as, exposures_of
 from drivers.cameras.assembly import Assembly, Delivery
-from drivers.cameras.base import Allocate
+from drivers.cameras.base import Allocate, Meanwhile, nothing
 from drivers.cameras.chunks import ChunkData
 from drivers.cameras.features import GenApiFeatures, sentence
 from drivers.cameras.pylon_nodes import CameraNodes, ResultNodes, format_names
@@ -100,11 +100,12 @@ class PylonCamera:
             raise CameraError(f"camera {self.name} can't be set up: {error}", fault=error.fault) from error
         self._armed = armed
 
-    def expose(self, channel: Channel) -> Frame:
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
         """See the contract."""
         recipe, armed = self._ready(software=True)
         shared = self._assembly.take_shared(channel, self.allocate)
         if shared is not None:
+            meanwhile()
             return shared
         pylon, camera = self._pylon, self._camera
         clean, self._clean = self._clean, False
@@ -120,6 +121,7 @@ class PylonCamera:
                 raise AcquisitionTimeout(f"channel {channel.name}: camera {self.name} takes no trigger; power-cycle it")
             before = self._clock()
             camera.TriggerSoftware.Execute()
+            meanwhile()
             # Asked while the sensor is exposed, because the answer may take a millisecond.
             self._require_there(asked=False)
             delivery = self._retrieve(channel, armed, self._timeout_ms)
@@ -143,16 +145,15 @@ class PylonCamera:
     def await_frame(self, channel: Channel, timeout_s: float) -> Frame | None:
         """See the contract."""
         _, armed = self._ready(software=False)
-        shared = self._assembly.take_shared(channel, self.allocate)
-        if shared is not None:
-            return shared
+        actual = armed.actual.get(channel.name, self._actual)
+        timeout_ms = max(1, round(timeout_s * 1e3))
         try:
-            delivery = self._retrieve(channel, armed, max(1, round(timeout_s * 1e3)))
-            if delivery is None:
+            frame = self._assembly.awaited(
+                channel, actual, self.allocate, lambda: self._retrieve(channel, armed, timeout_ms)
+            )
+            if frame is None:
                 self._require_there(asked=True)
-                return None
-            actual = armed.actual.get(channel.name, self._actual)
-            return self._assembly.take(delivery, channel, actual, self.allocate, None)
+            return frame
         except self._pylon.GenericException as error:
             raise self._failed(channel, error) from error
 

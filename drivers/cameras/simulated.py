@@ -14,7 +14,7 @@ from typing import Literal
 from cell.errors import AcquisitionTimeout, CameraError
 from cell.frames import AcquisitionFault, Frame
 from cell.recipes import Channel, Recipe
-from drivers.cameras.base import Sequence, check_pixels
+from drivers.cameras.base import Meanwhile, Sequence, check_pixels, nothing
 from drivers.cameras.simulated_device import Buffer, SimulatedDevice, Timekeeper, WorldTime
 from drivers.cameras.simulated_faults import Fault, parse
 from drivers.cameras.simulated_features import SimulatedFeatures
@@ -74,7 +74,7 @@ class SimulatedCamera:
         self.device.arm(recipe, on_line=self._on_line)
         self._ready = True
 
-    def expose(self, channel: Channel) -> Frame:
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
         """See the contract."""
         recipe = self._configured()
         if self._on_line:
@@ -88,6 +88,7 @@ class SimulatedCamera:
             )
         self.features.expose_as(channel)
         self.device.trigger(channel)
+        meanwhile()
         buffer = self.device.retrieve(self._timeout_s)
         if buffer is None:
             # A frame that comes after all must not pass for the next one's.

@@ -49,6 +49,7 @@ CHECKS: tuple[CameraCheck, ...] = (
     CameraCheck("gives frames of the recipe's size, depth and channel", camera_frames.frame_fits, _SOFTWARE),
     CameraCheck("tells exposure and gain as the camera has them", camera_frames.exposure_as_read, _SOFTWARE),
     CameraCheck("gives one frame a trigger, and ids and times move on", camera_frames.one_each, _SOFTWARE),
+    CameraCheck("lets its caller work while it exposes", camera_frames.work_meanwhile, _SOFTWARE),
     CameraCheck("leaves a frame that is kept as it is", camera_frames.kept_frames, _SOFTWARE),
     CameraCheck("takes colour planes from one exposure, once each", camera_frames.shared_planes, _SOFTWARE),
     CameraCheck(

@@ -12,6 +12,7 @@ import numpy as np
 from cell.errors import CameraError, DataError, HardwareError, LightError
 from cell.frames import Frame, StoredStack
 from cell.recipes import ArchiveRule, Channel, DefectClass, Recipe
+from drivers.cameras.base import Meanwhile, nothing
 from drivers.registry import Rig
 
 HEIGHT, WIDTH = 64, 96
@@ -97,7 +98,7 @@ class StringCamera:
         if self.configure_trouble:
             raise self.configure_trouble.pop(0)
 
-    def expose(self, channel: Channel) -> Frame:
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
         self._frame_id += 1
         self.exposed.set()
         trouble = self.trouble.pop(0) if self.trouble else None
@@ -110,6 +111,7 @@ class StringCamera:
         elif isinstance(trouble, Exception):
             raise trouble
         assert self.lit == channel.lights, "an exposure under the wrong light"
+        meanwhile()
         frame = Frame(
             channel=channel.name,
             pixels=pixels_of(self.part_id, channel.name),

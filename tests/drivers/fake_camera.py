@@ -7,7 +7,7 @@ import numpy as np
 from cell.errors import AcquisitionTimeout, CameraError
 from cell.frames import AcquisitionFault, Frame
 from cell.recipes import Channel, Recipe
-from drivers.cameras.base import Value, shares_exposure
+from drivers.cameras.base import Meanwhile, Value, nothing, shares_exposure
 from drivers.cameras.formats import formats_for
 
 
@@ -106,7 +106,7 @@ class FakeCamera:
         self.features.write("Height", recipe.height)
         self.ready = True
 
-    def expose(self, channel: Channel) -> Frame:
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
         recipe = self.require_ready("software")
         if self.last is not None and shares_exposure(self.last[0], channel):
             before, frame = self.last
@@ -116,6 +116,7 @@ class FakeCamera:
         self.features.write("ExposureTime", channel.exposure_us)
         self.features.write("Gain", channel.gain_db)
         self.trouble(channel)
+        meanwhile()
         if channel.exposure_us / 1e6 > self.timeout_s:
             self.time.now += self.timeout_s
             self.count += 1

@@ -12,7 +12,7 @@ from cell.frames import AcquisitionFault, Frame
 from cell.recipes import Channel, DefectClass, Recipe, SensorSetup
 from drivers.cameras.arming import Armed
 from drivers.cameras.assembly import Assembly, Delivery
-from drivers.cameras.base import DeviceClock, Sequence, fault_of, shares_exposure
+from drivers.cameras.base import ExposureWindow, Sequence, fault_of, shares_exposure
 from drivers.cameras.chunks import ChunkData, ChunkPlan
 from drivers.cameras.formats import format_of
 
@@ -169,7 +169,7 @@ def test_channels_share_an_exposure_only_when_nothing_but_the_plane_differs() ->
 
 
 def test_the_cameras_clock_tells_a_frame_of_another_trigger() -> None:
-    clock = DeviceClock()
+    clock = ExposureWindow()
     epoch = 5_000_000_000_000
     for second in range(50):
         # Exposed 3 to 9 ms after the trigger, delivered 20 ms after it; the clocks run 50 ppm apart.
@@ -181,7 +181,7 @@ def test_the_cameras_clock_tells_a_frame_of_another_trigger() -> None:
 
 
 def test_a_first_frame_that_is_stale_is_found_with_the_second() -> None:
-    clock = DeviceClock()
+    clock = ExposureWindow()
     clock.check("c", 1_000_000_000, 3.0, 3.02)
     with pytest.raises(CameraError, match="clock"):
         clock.check("c", 3_500_000_000, 3.5, 3.52)

@@ -11,7 +11,7 @@ import pytest
 from cell.errors import AcquisitionTimeout, CameraError
 from cell.frames import AcquisitionFault, Frame
 from cell.recipes import Channel, DefectClass, Recipe
-from drivers.cameras.base import Value
+from drivers.cameras.base import Meanwhile, Value, nothing
 from drivers.conformance.camera import CHECKS, EmulatedFault, recipe_for, run_camera
 from drivers.conformance.report import Outcome, Report
 from tests.drivers.fake_camera import FakeCamera, FakeFeatures, FakeTime
@@ -119,8 +119,8 @@ class Clips(FakeCamera):
     def make_features(self) -> FakeFeatures:
         return _Clipping(self)
 
-    def expose(self, channel: Channel) -> Frame:
-        return super().expose(channel.model_copy(update={"exposure_us": min(channel.exposure_us, 2000.0)}))
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
+        return super().expose(channel.model_copy(update={"exposure_us": min(channel.exposure_us, 2000.0)}), meanwhile)
 
 
 @breaks("names both values when one is clipped")
@@ -140,9 +140,9 @@ class RefusesWithoutANumber(FakeCamera):
 class KeepsRefusing(FakeCamera):
     refused = False
 
-    def expose(self, channel: Channel) -> Frame:
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
         self.refused = self.refused or channel.exposure_us > 1e10
-        return super().expose(channel.model_copy(update={"exposure_us": 1e12} if self.refused else {}))
+        return super().expose(channel.model_copy(update={"exposure_us": 1e12} if self.refused else {}), meanwhile)
 
 
 @breaks("refuses a frame that does not fit, and gives none then")
@@ -222,8 +222,8 @@ class TellsNoGain(_OtherFrames):
 
 @breaks("gives one frame a trigger, and ids and times move on")
 class TwoForOne(FakeCamera):
-    def expose(self, channel: Channel) -> Frame:
-        frame = super().expose(channel)
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
+        frame = super().expose(channel, meanwhile)
         self.count += 1
         return frame
 
@@ -232,6 +232,19 @@ class TwoForOne(FakeCamera):
 class TimeStandsStill(_OtherFrames):
     def other(self, frame: Frame) -> Frame:
         return replace(frame, timestamp_ns=77)
+
+
+@breaks("lets its caller work while it exposes")
+class WorksTwice(FakeCamera):
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
+        meanwhile()
+        return super().expose(channel, meanwhile)
+
+
+@breaks("lets its caller work while it exposes")
+class NeverWorks(FakeCamera):
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
+        return super().expose(channel)
 
 
 @breaks("leaves a frame that is kept as it is")
@@ -248,15 +261,15 @@ class OneBuffer(FakeCamera):
 
 @breaks("takes colour planes from one exposure, once each")
 class ExposesEachPlane(FakeCamera):
-    def expose(self, channel: Channel) -> Frame:
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
         self.last = None
-        return super().expose(channel)
+        return super().expose(channel, meanwhile)
 
 
 @breaks("takes colour planes from one exposure, once each")
 class SharesForGood(FakeCamera):
-    def expose(self, channel: Channel) -> Frame:
-        frame = super().expose(channel)
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
+        frame = super().expose(channel, meanwhile)
         if channel.plane == "mono":
             return frame
         if self.kept is None:
@@ -276,13 +289,13 @@ class BothWays(FakeCamera):
 class LateForTheNext(FakeCamera):
     late: Frame | None = None
 
-    def expose(self, channel: Channel) -> Frame:
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
         if self.late is not None:
             late, self.late = self.late, None
             self.time.now += 1.0
             return late
         try:
-            return super().expose(channel)
+            return super().expose(channel, meanwhile)
         except AcquisitionTimeout:
             self.late = self.make(RECIPE.channels[0])
             raise
@@ -290,9 +303,9 @@ class LateForTheNext(FakeCamera):
 
 @breaks("passes a frame that comes too late for no other")
 class WaitsForEver(FakeCamera):
-    def expose(self, channel: Channel) -> Frame:
+    def expose(self, channel: Channel, meanwhile: Meanwhile = nothing) -> Frame:
         try:
-            return super().expose(channel)
+            return super().expose(channel, meanwhile)
         except AcquisitionTimeout:
             self.time.now += 60.0
             raise
