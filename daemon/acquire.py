@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cell.clock import Monotonic, WallClock, monotonic, utc_now
 from cell.errors import DataError, HardwareError, LightError
@@ -13,7 +16,7 @@ from cell.recipes import Channel, Recipe
 from daemon.evidence import Doubt, Evidence
 from daemon.parts import Part
 from daemon.recovery import Attendant
-from daemon.signatures import SignatureBook, Signatures
+from daemon.signatures import SignatureBook, Signatures, block_means
 from drivers.cameras.base import fault_of
 from drivers.registry import Rig
 
@@ -111,7 +114,7 @@ class Acquirer:
         if series.trouble is not None:
             trouble, camera = series.trouble, self._cameras[series.at.camera]
             return self._failed(part, captured_at, camera, fault_of(trouble), str(trouble), series.at.name)
-        return self.complete(part, tuple(series.frames), captured_at)
+        return self.complete(part, tuple(series.frames), captured_at, series.means)
 
     def _series(self, recipe: Recipe, on_frame: Callable[[Frame], None]) -> _Series:
         """Take the frames of a recipe, the light off in the end."""
@@ -131,10 +134,19 @@ class Acquirer:
         series.prove()
         return series
 
-    def complete(self, part: Part, frames: tuple[Frame, ...], captured_at: datetime | None = None) -> Acquired:
-        """Return the frames of one trigger, proven by their numbers, as a part's frame set if they look it too."""
+    def complete(
+        self,
+        part: Part,
+        frames: tuple[Frame, ...],
+        captured_at: datetime | None = None,
+        means: Sequence[NDArray[np.float32]] = (),
+    ) -> Acquired:
+        """Return the frames of one trigger, proven by their numbers, as a part's frame set if they look it too.
+
+        :param means: what `Signatures.judge` takes, if there is.
+        """
         captured_at = captured_at or self._wall_clock()
-        swap = self._signatures.judge(frames)
+        swap = self._signatures.judge(frames, means)
         if swap is not None:
             return self.failed(part, swap.doubt(), captured_at)
         self._book.keep(self._signatures)
@@ -266,6 +278,7 @@ class _Series:
         self._on_frame = on_frame
         self._unproven: tuple[Frame, Channel, float, float] | None = None
         self.frames: list[Frame] = []
+        self.means: list[NDArray[np.float32]] = []  # of each frame, for its looks
         self.doubt: Doubt | None = None
         self.trouble: HardwareError | None = None
         self.at = first  # the channel that doubt or trouble is of
@@ -292,6 +305,7 @@ class _Series:
             return
         self.frames.append(frame)
         self._on_frame(frame)
+        self.means.append(block_means(frame))
 
 
 def _failure(part: Part, at: datetime, fault: AcquisitionFault, detail: str, *channels: str) -> FailedAcquisition:

@@ -55,13 +55,17 @@ class Inspector:
             for frame in frames.frames:
                 intake.add(frame)
         acquisition_s = self._clock() - part.received
-        acquired()
         if isinstance(frames, FailedAcquisition):
+            acquired()
             channels = f" ({', '.join(frames.channels)})" if frames.channels else ""
             return Inspection(self._fault(part, model, f"{frames.fault}{channels}: {frames.detail}"), None)
         frames_digest = ""
         try:
-            prepared = intake.finish()
+            try:
+                prepared = intake.finish()
+            finally:
+                # Now, a moment before the engine lets go of the interpreter, others may have it to tell that.
+                acquired()
             frames_digest = prepared.digest
             verdict = self._judge(part, model, prepared)
         except (EngineError, DataError) as error:

@@ -107,14 +107,15 @@ class Signatures:
         blind = {frozenset((k, j)) for (k, j, _), asked in zip(self._pairs, self._asked, strict=True) if not asked}
         return tuple(sorted((self.channels[min(pair)], self.channels[max(pair)]) for pair in blind))
 
-    def judge(self, frames: Sequence[Frame]) -> Swap | None:
+    def judge(self, frames: Sequence[Frame], means: Sequence[NDArray[np.float32]] = ()) -> Swap | None:
         """Return how a complete set's channels are swapped, or None; a good set is learned from.
 
         :param frames: in the order of :attr:`channels`, all of one size.
+        :param means: their :func:`block_means`, where they were taken already.
         """
         if len(self.channels) < 2:
             return None
-        maps = _reduced(frames)
+        maps = _reduced(means or [block_means(frame) for frame in frames], frames[0].bit_depth)
         if maps is None:
             return None
         if self._looks is None:
@@ -278,19 +279,23 @@ class SignatureBook:
             _LOG.warning("the signatures %s can't be kept: %s", self._file, error)
 
 
-def _reduced(frames: Sequence[Frame]) -> _Maps | None:
-    """Return the block means of a set over its mean, (K, blocks) float32; None for one that is dark."""
-    height, width = frames[0].shape
+def block_means(frame: Frame) -> NDArray[np.float32]:
+    """Return the means of a frame's blocks, (blocks,) float32, of a few pixels each."""
+    height, width = frame.shape
     rows, columns = min(_ROWS, height), min(_COLUMNS, width)
     # A few pixels of each block tell enough, and cost the same for any sensor.
     tall, wide = min(_PIXELS, height // rows), min(_PIXELS, width // columns)
     down, right = height // (rows * tall), width // (columns * wide)
-    maps = np.empty((len(frames), rows * columns), np.float32)
-    for index, frame in enumerate(frames):
-        chosen = frame.pixels[: rows * tall * down : down, : columns * wide * right : right].astype(np.float32)
-        maps[index] = chosen.reshape(rows, tall, columns, wide).mean(axis=(1, 3)).ravel()
+    chosen = frame.pixels[: rows * tall * down : down, : columns * wide * right : right].astype(np.float32)
+    means: NDArray[np.float32] = chosen.reshape(rows, tall, columns, wide).mean(axis=(1, 3)).ravel()
+    return means
+
+
+def _reduced(means: Sequence[NDArray[np.float32]], bit_depth: int) -> _Maps | None:
+    """Return the block means of a set over its mean, (K, blocks) float32; None for one that is dark."""
+    maps: _Maps = np.stack(means)
     mean = float(maps.mean())
-    if mean < _DARK * ((1 << frames[0].bit_depth) - 1):
+    if mean < _DARK * ((1 << bit_depth) - 1):
         return None
     maps *= 100 / mean
     return maps
