@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from typing import ClassVar
 
 from cell.clock import utc_now
 from cell.frames import Acquired, FailedAcquisition, FrameSet
@@ -64,8 +65,13 @@ class Tally:
 
     `found` parts got FAULT where one was due (its own part, or the next where only that can tell); `missed` did not;
     `ok_in_spite` were accepted with frames that are not theirs: the one number that must be 0 whatever else is;
-    `false_faults` were good and got FAULT; `aftermath` were good, and FAULT because one before had yet to be mended.
+    `aftermath` were good, and FAULT because one before had yet to be mended; `false_faults` were good and got FAULT
+    for nothing: the last part before the next fault always counts as such.
     """
+
+    COUNTS: ClassVar[tuple[str, ...]] = (
+        *("sets", "injected", "found", "missed", "misnamed", "ok_in_spite", "false_faults", "aftermath"),
+    )
 
     kind: str
     trigger: str
@@ -188,7 +194,7 @@ class LineTriggered:
 
     def _begun(self) -> TriggerRun:
         cell = self._cell
-        run = TriggerRun(cell.acquirer, cell.recipe, Rules(window_s=0.02), lambda: cell.part(0), lambda: None)
+        run = TriggerRun(cell.acquirer, cell.recipe, Rules(window_s=0.02), lambda: cell.part(0), lambda _: None)
         run.begin()
         self._count = 0
         return run
@@ -297,6 +303,7 @@ def _book(tally: Tally, fault: Fault, outcomes: list[_Outcome], surplus: str) ->
     tally.sets += len(outcomes)
     tally.injected += 1
     tally.ok_in_spite += sum(outcome.wrong_frames for outcome in outcomes)
+    tally.false_faults += not outcomes[-1].good
     faults = [outcome.name for outcome in outcomes if not outcome.good]
     due = outcomes[:2] if fault in _SEEN_LATER else outcomes[:1]
     found = [outcome.name for outcome in due if not outcome.good] or ([surplus] if surplus else [])
@@ -306,7 +313,7 @@ def _book(tally: Tally, fault: Fault, outcomes: list[_Outcome], surplus: str) ->
     tally.found += 1
     tally.names[found[0]] = tally.names.get(found[0], 0) + 1
     tally.misnamed += found[0] not in NAMES[fault]
-    tally.aftermath += max(0, len(faults) - 1)
+    tally.aftermath += max(0, len(faults) - 1 - (not outcomes[-1].good))
 
 
 def run(

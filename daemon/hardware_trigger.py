@@ -57,7 +57,8 @@ class TriggerRun:
     """One run from StartContinuous to its end.
 
     :param part_of_nobody: makes the record for frames that no part was announced for.
-    :param on_end: called once when the run is over: closed and nothing waits, or its camera is gone.
+    :param on_end: called once when the run is over: with None when it was closed and nothing waits, with the error
+        when camera or light failed.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class TriggerRun:
         recipe: Recipe,
         rules: Rules,
         part_of_nobody: Callable[[], Part],
-        on_end: Callable[[], None],
+        on_end: Callable[[HardwareError | None], None],
     ) -> None:
         self.part_of_nobody = part_of_nobody
         self._acquirer = acquirer
@@ -118,7 +119,7 @@ class TriggerRun:
             frame = self._acquirer.await_frame(self._sets.channel, TURN_S)
         except HardwareError as error:
             if fault_of(error) not in _OF_A_FRAME:
-                return self.finish(f"{fault_of(error)}: {error}")
+                return self.finish(f"{fault_of(error)}: {error}", error)
             sightings = self._sets.fault(error)
         else:
             now = self._acquirer.clock()
@@ -136,17 +137,20 @@ class TriggerRun:
         """Take no more announcements; the run ends when those made have their frames or verdicts. From any thread."""
         self._closed = True
 
-    def finish(self, reason: str) -> Findings:
-        """End the run now: parts that wait are refused for `reason`, frames that wait are surplus."""
+    def finish(self, reason: str, error: HardwareError | None = None) -> Findings:
+        """End the run now: parts that wait are refused for `reason`, frames that wait are surplus.
+
+        :param error: of camera or light, if that is why.
+        """
         if self._ended:
             return []
         self._ended = self._closed = True
         findings = self._pairing.end(reason)
         try:
             self._acquirer.dark()
-        except LightError as error:
-            _LOG.error("the light could not be switched off at the end of the run: %s", error)
-        self._on_end()
+        except LightError as trouble:
+            _LOG.error("the light could not be switched off at the end of the run: %s", trouble)
+        self._on_end(error)
         return findings
 
     @property

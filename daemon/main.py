@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cell import settings as settings_module
-from cell.clock import monotonic
+from cell.clock import Monotonic, monotonic
 from cell.errors import ConfigurationError, InspectdError, StoreError
 from cell.imaging.folders import physical_part
 from cell.settings import Settings
@@ -84,12 +84,16 @@ class Daemon:
     """The running daemon. Everything it opens is closed by :meth:`close`, in reverse order, whatever fails.
 
     :param rig_of: opens the hardware that the settings name.
+    :param clock: what triggers, deadlines and frames are timed by; watchdog and housekeeping have the system's own.
     """
 
-    def __init__(self, settings: Settings, rig_of: Callable[[Settings], Rig] = patient_rig) -> None:
+    def __init__(
+        self, settings: Settings, rig_of: Callable[[Settings], Rig] = patient_rig, clock: Monotonic = monotonic
+    ) -> None:
         """Build everything; nothing judges yet. Raises the tree's errors; nothing stays open then."""
         self.settings = settings
         self._rig_of = rig_of
+        self._clock = clock
         self._stopping = False
         self._disk_checked = -1e9
         self._stack = contextlib.ExitStack()
@@ -113,9 +117,10 @@ class Daemon:
         self._stack.callback(self.server.close)
         self.log = EventLog(self.store, self.server.publish)
         on_line = settings.camera.trigger != "software"
-        self.station = Station(self.store, self.log, emulated=self.rig.emulated, on_line=on_line)
+        self.station = Station(self.store, self.log, emulated=self.rig.emulated, on_line=on_line, clock=self._clock)
         self.station.wake = self.server.wake
         self.conditions = Conditions(self.store, self.log, self.station.severe)
+        self.station.conditions = self.conditions
         self.slot = ModelSlot()
         self._stack.callback(self._unless_late, self.slot.close)
         parts = self._physical_parts(settings)
@@ -142,11 +147,12 @@ class Daemon:
             ledger=self.store.requests,
             has_effect=has_effect,
             begins_durably=begins_durably,
+            clock=self._clock,
         )
 
     def _build_line(self) -> None:
-        self.acquirer = Acquirer(self.rig, book=SignatureBook(self.state.root / "signatures"))
-        inspector = Inspector(self.acquirer, self.slot)
+        self.acquirer = Acquirer(self.rig, self._clock, book=SignatureBook(self.state.root / "signatures"))
+        inspector = Inspector(self.acquirer, self.slot, self._clock)
         self._stack.callback(self._unless_late, inspector.close)
         answers = Answers(self.conditions, self.station.given)
         self.command_beat, line_beat = Beat(), Beat()
@@ -160,6 +166,7 @@ class Daemon:
             line_beat,
             sinks=(self._archive, self._harvest, self._watch),
             on_free=self.station.part_may_leave,
+            clock=self._clock,
         )
         self.station.connect(self.line, answers)
 

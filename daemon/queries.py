@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from cell.store.line import LineStore, VerdictFilter
 from cell.verdicts import Verdict
 from daemon.acquire import Acquirer
 from daemon.archive import Archive
+from daemon.hardware_trigger import TriggerRun
 from daemon.harvest import Harvester
 from daemon.notices import Conditions
 from daemon.process.watch import ProcessWatch
@@ -205,6 +207,7 @@ class Status:
                 "light_faults": self._acquirer.light_faults,
             },
             "cameras": {role: _camera(attendant) for role, attendant in self._acquirer.cameras.items()},
+            "trigger_line": _counts(self._station.trigger_run),
             "latency_ms": self._latency(),
             "conditions": self._open_conditions(),
             "archive": {
@@ -250,6 +253,10 @@ class Status:
         # What the store could not keep stands here all the same.
         unkept = {name: sentence for name, sentence in open_now.items() if name not in stored}
         return entries + [{"name": name, "message": sentence} for name, sentence in unkept.items()]
+
+
+def _counts(run: TriggerRun | None) -> Result | None:
+    return None if run is None else {"on": not run.ended, **asdict(run.counts)}
 
 
 def _camera(attendant: Attendant) -> Result:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cell.clock import Monotonic, monotonic
-from cell.errors import StateError
+from cell.errors import HardwareError, LightError, StateError
 from cell.events import StateChanged
 from cell.frames import AcquisitionFault
 from cell.recipes import Recipe
@@ -24,7 +24,7 @@ from cell.verdicts import Verdict
 from cell.wire.server import Request
 from daemon.hardware_trigger import TriggerRun
 from daemon.line import Line, PartSource
-from daemon.notices import EventLog
+from daemon.notices import Conditions, EventLog
 from daemon.parts import ABORTED, Part
 from daemon.reply import Answers
 from daemon.states import EXECUTING, Cause, Snapshot, State, StateMachine
@@ -66,11 +66,13 @@ class Station:
         self._parts: dict[str, Part] = {}
         self._line: Line | None = None
         self._answers: Answers | None = None
+        self._trigger_run: TriggerRun | None = None
         self.machine = StateMachine(self._moved)
         self.prepared: Prepared | None = None
         self.counts: Counter[str] = Counter()
         self.latencies_ms: deque[float] = deque(maxlen=_RECENT)
         self.wake: Callable[[], None] = lambda: None  # makes the command loop look at the deadlines again
+        self.conditions: Conditions | None = None  # set once: they are told of it, too
 
     def connect(self, line: Line, answers: Answers) -> None:
         """Join the station to the line that works for it; before the first part."""
@@ -127,15 +129,23 @@ class Station:
             prepared.recipe,
             arguments.Parameters.rules(),
             lambda: self._part_of_nobody(prepared),
-            lambda: self._execution_done(State.CONTINUOUS_EXECUTION),
+            self._run_over,
         )
         self.line.between_parts(lambda: self.line.follow_triggers(run), _ARM_S)
+        self._trigger_run = run
+        if self.conditions is not None:
+            self.conditions.resolve("light")  # it was lit for this run
         try:
             self.machine.fire(Cause.START_CONTINUOUS, detail=job_id)
         except StateError:
             self.line.stop_continuous()
             raise
         return job_id
+
+    @property
+    def trigger_run(self) -> TriggerRun | None:
+        """The run on the trigger line, or the last one; None before the first."""
+        return self._trigger_run
 
     def announce(self, request: Request, arguments: AnnounceArguments) -> None:
         """Take a part that the PLC announced; its answer comes later, exactly once. Raises `StateError`."""
@@ -163,17 +173,17 @@ class Station:
 
     def stop(self, detail: str) -> Snapshot:
         """End the execution after the part under way. Raises `StateError` when nothing is executed."""
-        self.machine.check(Cause.STOP)
+        # First the state: the line may be through at once, and would say so before.
+        after = self.machine.fire(Cause.STOP, detail=detail)
         self.line.stop_continuous()
-        return self.machine.fire(Cause.STOP, detail=detail)
+        return after
 
     def abort(self, cause: Cause, detail: str) -> Snapshot:
         """Give every part under way its FAULT now and move by `cause` (Abort, Halt or Reset). Raises `StateError`."""
-        self.machine.check(cause)
+        after = self.machine.fire(cause, detail=detail)
         self.line.stop_continuous()
         for part in self._under_way():
             self._give_fault(part, f"{ABORTED}: {detail or cause}")
-        after = self.machine.fire(cause, detail=detail)
         if not after.prepared:
             self.prepared = None
         return after
@@ -282,6 +292,16 @@ class Station:
         total_s = self._clock() - part.received
         fault = part.fault(reason, emulated=self._emulated, total_s=total_s)
         return self._answers is not None and self._answers.give(part, fault) is not None
+
+    def _run_over(self, error: HardwareError | None) -> None:
+        """Note that a run on the trigger line ended, by an error or as it should. Called by the line thread.
+
+        A camera that is gone has its own condition, until it is brought back; what the light needs only a person knows.
+        """
+        if isinstance(error, LightError) and self.conditions is not None:
+            sentence = f"the run on the trigger line ended: {error}; see to the light, then StartContinuous"
+            self.conditions.raise_("light", sentence)
+        self._execution_done(State.CONTINUOUS_EXECUTION)
 
     def _execution_done(self, execution: State) -> None:
         if self.machine.now.state is execution:

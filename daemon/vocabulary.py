@@ -332,8 +332,8 @@ COMMANDS: dict[str, Spec] = {
         Arguments,
         False,
         "All that a person wants to see at a glance.",
-        "version, cell_name, emulated, state, recipe, model, standby, previous, counts, latency_ms, conditions, "
-        "cameras, archive, harvest, process, uptime_s, last_sequence",
+        "version, cell_name, emulated, state, recipe, model, standby, previous, counts, trigger_line, latency_ms, "
+        "conditions, cameras, archive, harvest, process, uptime_s, last_sequence",
     ),
     "inspectd.events": Spec(EventsArguments, False, "Stored events again.", "events, last_sequence"),
     "inspectd.report_part": Spec(

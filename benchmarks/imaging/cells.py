@@ -28,12 +28,22 @@ def settings(
     isolated: bool = True,
     album_mb: float = 1000.0,
     frame_timeout_s: float = 2.0,
+    mark: bool = True,
+    bit_depth: Literal[8, 12] = 8,
 ) -> Settings:
-    """Return a cell with one camera and `lights` simulated lines around a plate."""
+    """Return a cell with one camera and `lights` simulated lines around a plate.
+
+    :param mark: let the simulated camera mark its frames, for which it copies each picture once.
+    """
     return Settings(
         camera=CameraSettings(driver=driver, isolated=isolated, frame_timeout_s=frame_timeout_s),
         light=LightSettings(),
-        emulated=EmulatedCellSettings(product=f"plate-{lights}", mark_frames=driver == "simulated", album_mb=album_mb),
+        emulated=EmulatedCellSettings(
+            product=f"plate-{lights}",
+            mark_frames=mark and driver == "simulated",
+            album_mb=album_mb,
+            bit_depth=bit_depth,
+        ),
     )
 
 

@@ -20,12 +20,19 @@ from drivers.sim.folder_feed import FolderFeed
 _TIMEOUT_MS = 2000
 
 
-def against_bare_loop(parts: int, turns: int, channels: int, exposure_us: float, note: Note) -> dict[str, Any]:
+def against_bare_loop(
+    parts: int, turns: int, channels: int, exposure_us: float, note: Note, *, isolated: bool = True
+) -> dict[str, Any]:
     """Take `parts` parts in `turns` turns each way and compare the times of a set, ms.
 
     The bare loop shows the same pictures in the same way and does what pypylon's own examples do: wait until the camera
     takes a trigger, fire, retrieve, copy the array. No process of its own, no read-back, no proof that the frame is the
-    right one. Both render the emulated part for each exposure.
+    right one. Both render the emulated part for each exposure, warm up with as many parts, and have the exposure in the
+    one register that the emulator obeys.
+
+    Renderer and pylon's library run in this process in the bare loop, and with `isolated` in the camera's own
+    otherwise; no process is bound to a processor. Without `isolated` both run here, which tells the cost of the process
+    from that of the driver and the proof.
     """
     recipe = cells.recipe(channels, 256, 320, exposure_us=exposure_us)
     ours: list[float] = []
@@ -34,21 +41,22 @@ def against_bare_loop(parts: int, turns: int, channels: int, exposure_us: float,
         note("bare pypylon loop", turn, turns)
         bare += _bare(recipe, max(1, parts // turns))
         note("acquirer through pylon", turn, turns)
-        ours += _ours(recipe, max(1, parts // turns))
+        ours += _ours(recipe, max(1, parts // turns), isolated=isolated)
     mine, theirs = cells.percentiles(ours), cells.percentiles(bare)
     ratio = {key: round(mine[key] / theirs[key], 3) for key in mine}
     return {
         "sets": len(ours),
         "channels": channels,
         "exposure_us": exposure_us,
+        "isolated": isolated,
         "set_ms": mine,
         "bare_ms": theirs,
         "ratio": ratio,
     }
 
 
-def _ours(recipe: Recipe, parts: int) -> list[float]:
-    rig = open_rig(cells.settings("pylon", len(recipe.channels)))
+def _ours(recipe: Recipe, parts: int, *, isolated: bool) -> list[float]:
+    rig = open_rig(cells.settings("pylon", len(recipe.channels), isolated=isolated))
     try:
         acquirer = Acquirer(rig)
         acquirer.configure(recipe)

@@ -43,8 +43,11 @@ class Timekeeper(Protocol):
     def now(self) -> float:
         """Return seconds on a clock that never steps."""
 
-    def wait(self, changed: threading.Condition, until: float) -> None:
-        """Wait, holding `changed`, for its notification or for the instant `until`, whichever is first."""
+    def wait(self, changed: threading.Condition, until: float) -> bool:
+        """Wait, holding `changed`, for its notification or for the instant `until`, whichever is first.
+
+        False when neither came, and who waits is to go on all the same: a test's clock may stand still.
+        """
 
 
 class WorldTime:
@@ -54,9 +57,10 @@ class WorldTime:
         """See :class:`Timekeeper`."""
         return time.monotonic()
 
-    def wait(self, changed: threading.Condition, until: float) -> None:
+    def wait(self, changed: threading.Condition, until: float) -> bool:
         """See :class:`Timekeeper`."""
         changed.wait(max(0.0, until - time.monotonic()))
+        return True
 
 
 class VirtualTime:
@@ -69,10 +73,11 @@ class VirtualTime:
         """See :class:`Timekeeper`."""
         return self._now
 
-    def wait(self, changed: threading.Condition, until: float) -> None:
+    def wait(self, changed: threading.Condition, until: float) -> bool:
         """See :class:`Timekeeper`."""
         del changed  # nobody else could notify it
         self._now = max(self._now, until)
+        return True
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
@@ -193,7 +198,8 @@ class SimulatedDevice:
                     return self._queue.popleft()
                 if now >= until:
                     return None
-                self._clock.wait(self._changed, min(until, self._queue[0].ready_at) if self._queue else until)
+                if not self._clock.wait(self._changed, min(until, self._queue[0].ready_at) if self._queue else until):
+                    return None
 
     def flush(self) -> int:
         """Throw away what waits and return how many buffers that were."""
@@ -317,4 +323,5 @@ class SimulatedDevice:
 
     def _wait_out(self, until: float) -> None:
         while not self.closed and self._clock.now() < until:
-            self._clock.wait(self._changed, until)
+            if not self._clock.wait(self._changed, until):
+                return

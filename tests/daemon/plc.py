@@ -1,4 +1,8 @@
-"""A PLC and a moving line for tests: a real daemon process, a sensor that fires, parts that are announced."""
+"""A PLC and a line for tests: a real daemon, a sensor that fires, parts that are announced over the wire.
+
+Most tests run where time stands until they move it on (`tests.daemon.standing`), so that they mean the same on any
+machine; what is about processes runs in the world's time, by count alone (:func:`moving_line`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import json
 import subprocess
 import sys
 import threading
-import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,8 +35,10 @@ from drivers.sim.plate import PlateProduct, recipe_for_plate
 from tests.daemon.cells import eventually, settings_in
 
 CHANNELS = 2
-#: Time between two parts, seconds: ample for a busy machine.
+#: Time between two parts, seconds.
 SPACING_S = 0.3
+#: How long a test waits for what must happen, whatever else the machine does, seconds.
+PATIENCE_S = 60.0
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -41,7 +47,8 @@ def recipe(**changes: Any) -> Recipe:
     return recipe_for_plate(CHANNELS).model_copy(update=values)
 
 
-def _accepting_model(state: StateDir, wanted: Recipe, scratch: Path) -> str:
+def accepting_model(state: StateDir, wanted: Recipe, scratch: Path) -> str:
+    """Put a model into the store that says OK to everything: a part that gets another's frames is seen in these."""
     cell = EmulatedCell(PlateProduct(CHANNELS))
     cell.present("good-000001")
     pictures = []
@@ -57,30 +64,30 @@ def _accepting_model(state: StateDir, wanted: Recipe, scratch: Path) -> str:
         gain_db=(0.0,) * CHANNELS,
         metadata={"part_id": "golden", "emulated": True},
     )
-    # Says OK to everything, so that a part that gets another's frames would be seen in its frames alone.
     onnx_bytes = packages.contrast_onnx(CHANNELS, len(wanted.class_names), 0.0, 5.0)
     with LearningStore(state) as learning:
         return packages.pack(state, learning, wanted, onnx_bytes, [golden], model_id="accept", scratch=scratch).model_id
 
 
-class Plc:
+class Plc(ABC):
     """Announces parts without waiting for the verdicts, and lets the sensor see them."""
 
-    def __init__(self, folder: Path, popen: subprocess.Popen[str]) -> None:
-        self.popen = popen
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pool = ThreadPoolExecutor(24, "plc")
         self._local = threading.local()
         self._clients: list[Client] = []
-        self._sensor = (folder / "sensor").open("w", buffering=1)
         self.count = 0
-        self._edge_ms: dict[int, float] = {}
+
+    @abstractmethod
+    def control(self, **message: Any) -> None:
+        """Tell the simulated camera something, as its sensor's pipe takes it."""
 
     @property
     def client(self) -> Client:
         """A client of this thread."""
         if not hasattr(self._local, "client"):
-            self._local.client = Client(settings_in(self._folder).wire.commands, timeout_s=15)
+            self._local.client = Client(settings_in(self._folder).wire.commands, timeout_s=PATIENCE_S)
             self._clients.append(self._local.client)
         client: Client = self._local.client
         return client
@@ -89,28 +96,15 @@ class Plc:
         """Send a command and return its result."""
         return self.client.call(command, arguments)
 
-    def start(self, **parameters: Any) -> None:
-        """Begin a run; the first edge after it has count 1."""
-        self.call("StartContinuous", Parameters=parameters)
-        self.count = 0
-
-    def control(self, **message: Any) -> None:
-        """Tell the simulated camera something through its sensor's pipe."""
-        self._sensor.write(json.dumps(message) + "\n")
-
     def edge(self, part_id: str, *, counted: bool = True, seen: bool = True) -> int:
         """Let a part pass the sensor; return the PLC's count. `counted` by the PLC, `seen` by the camera."""
         if seen:
             self.control(fire=part_id)
-        if counted:
-            self.count += 1
-            self._edge_ms[self.count] = time.monotonic() * 1e3
+        self.count += counted
         return self.count
 
-    def announce(self, part_id: str, count: int, *, timed: bool = False, **more: Any) -> Future[dict[str, Any]]:
+    def announce(self, part_id: str, count: int, **more: Any) -> Future[dict[str, Any]]:
         """Announce a part; the future gives its ResultContent."""
-        if timed:
-            more["edge_time_ms"] = self._edge_ms[count] % 2**32
         arguments = {"part_id": part_id, "trigger_count": count} | more
 
         def work() -> dict[str, Any]:
@@ -145,7 +139,7 @@ class Plc:
                 return False
             return True
 
-        assert eventually(there), f"the frames of {job_id} are not archived"
+        assert eventually(there, PATIENCE_S), f"the frames of {job_id} are not archived"
         stack = read_stack(self._folder / "state" / found[0]["Path"], found[0]["Hash"])
         return [simulated_mark.read(pixels) for pixels in stack.pixels]
 
@@ -169,12 +163,34 @@ class Plc:
         self._pool.shutdown()
         for client in self._clients:
             client.close()
+
+
+class MovingPlc(Plc):
+    """A PLC beside a daemon's process, in the world's time; `popen` is the daemon."""
+
+    def __init__(self, folder: Path, popen: subprocess.Popen[str]) -> None:
+        super().__init__(folder)
+        self.popen = popen
+        self._sensor = (folder / "sensor").open("w", buffering=1)
+
+    def control(self, **message: Any) -> None:
+        self._sensor.write(json.dumps(message) + "\n")
+
+    def start(self) -> None:
+        """Begin a run whose announcements and frames find each other by count alone: no clock of a busy machine."""
+        self.call("StartContinuous", Parameters={"window_ms": PATIENCE_S * 1e3})
+        self.count = 0
+
+    def close(self) -> None:
+        super().close()
         self._sensor.close()
 
 
-def pause(seconds: float = SPACING_S) -> None:
-    """Let the line move on."""
-    threading.Event().wait(seconds)
+def prepare(plc: Plc) -> None:
+    """Take the machine to Ready, with a model that accepts everything."""
+    plc.call("SelectModeAutomatic")
+    plc.call("PrepareRecipe", RecipeId="plate")
+    plc.call("inspectd.deploy", model="accept", promote=True)
 
 
 def _said(popen: subprocess.Popen[str]) -> str:
@@ -184,17 +200,17 @@ def _said(popen: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def moving_line(folder: Path, *, isolated: bool = False, **changes: Any) -> Iterator[Plc]:
+def moving_line(folder: Path, *, isolated: bool = False) -> Iterator[MovingPlc]:
     """Run a daemon's process with a simulated camera on its trigger line until the block ends; it is Ready."""
     config = folder / "inspectd.toml"
     if not config.exists():
         settings = settings_in(folder)
         settings.recipes_dir.mkdir(parents=True, exist_ok=True)
-        wanted = recipe(**changes)
+        wanted = recipe(deadline_ms=PATIENCE_S * 1e3)
         (settings.recipes_dir / "plate.json").write_text(wanted.model_dump_json())
         scratch = folder / "scratch"
         scratch.mkdir()
-        _accepting_model(StateDir.create(settings.state_dir), wanted, scratch)
+        accepting_model(StateDir.create(settings.state_dir), wanted, scratch)
         config.write_text(
             f'state_dir = "{settings.state_dir}"\nrecipes_dir = "{settings.recipes_dir}"\nminimum_free_mb = 0\n'
             f'[wire]\ncommands = "{settings.wire.commands}"\nevents = "{settings.wire.events}"\n'
@@ -205,10 +221,10 @@ def moving_line(folder: Path, *, isolated: bool = False, **changes: Any) -> Iter
     popen = subprocess.Popen(
         [sys.executable, "-m", "daemon.main", "--config", str(config)], stderr=subprocess.PIPE, text=True
     )
-    plc: Plc | None = None
+    plc: MovingPlc | None = None
     try:
-        assert eventually((folder / "sensor").exists, 20), "the daemon does not come up" + _said(popen)
-        plc = Plc(folder, popen)
+        assert eventually((folder / "sensor").exists, PATIENCE_S), "the daemon does not come up" + _said(popen)
+        plc = MovingPlc(folder, popen)
 
         def answers() -> bool:
             try:
@@ -216,11 +232,9 @@ def moving_line(folder: Path, *, isolated: bool = False, **changes: Any) -> Iter
             except PeerTimeout:
                 return False
 
-        assert eventually(answers, 20), "the daemon does not answer"
+        assert eventually(answers, PATIENCE_S), "the daemon does not answer"
         if first:
-            plc.call("SelectModeAutomatic")
-            plc.call("PrepareRecipe", RecipeId="plate")
-            plc.call("inspectd.deploy", model="accept", promote=True)
+            prepare(plc)
         yield plc
     finally:
         popen.kill()
