@@ -19,6 +19,7 @@ from cell.store.line import LineStore
 from cell.store.line_records import PartReport
 from cell.wire.server import Request
 from daemon import vocabulary as v
+from daemon.calibration import SeriesTaker
 from daemon.deploy import Deployer
 from daemon.errands import Errands
 from daemon.hardware import Hardware
@@ -52,6 +53,7 @@ class Rooms:
     harvester: Harvester
     process: ProcessWatch
     hardware: Hardware
+    series: SeriesTaker
     errands: Errands
 
 
@@ -137,6 +139,7 @@ class Dispatcher:
             "inspectd.cameras": lambda _: {"cameras": hardware.cameras()},
             "inspectd.camera.info": lambda a: hardware.info(a.camera),
             "inspectd.camera.take": hardware.take,
+            "inspectd.calibration.take": self._rooms.series.take,
             "inspectd.lights": lambda _: hardware.lights(),
             "inspectd.light.shine": lambda a: hardware.shine(a.lights),
         }

@@ -34,6 +34,7 @@ from cell.wire.server import Request, Result, Server
 from daemon import interrupted, recipes
 from daemon.acquire import Acquirer
 from daemon.archive import Archive
+from daemon.calibration import SeriesTaker
 from daemon.commands import HARVEST, HOUSEKEEPING, MODELS, QUERIES, RECIPES, Dispatcher, Rooms
 from daemon.deploy import Deployer
 from daemon.errands import Errands
@@ -181,6 +182,7 @@ class Daemon:
         )
         self.status = Status(
             self.settings,
+            self.learning,
             self.station,
             self.store,
             self.slot,
@@ -190,6 +192,7 @@ class Daemon:
             self.process,
             self.conditions,
         )
+        bench = Bench(self.settings, self.rig)
         self.errands = Errands((RECIPES, MODELS, HARVEST, QUERIES, HOUSEKEEPING))
         return Rooms(
             settings=self.settings,
@@ -202,9 +205,8 @@ class Daemon:
             status=self.status,
             harvester=self.harvester,
             process=self.process,
-            hardware=Hardware(
-                Bench(self.settings, self.rig), self.station, self.acquirer, self.store.recipes, self.state
-            ),
+            hardware=Hardware(bench, self.station, self.acquirer, self.store.recipes, self.state),
+            series=SeriesTaker(bench, self.station, self.acquirer, self.store.recipes, self.state),
             errands=self.errands,
         )
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from cell.calibration import Calibration
 from cell.clock import monotonic
-from cell.errors import NotFound
+from cell.errors import NotFound, StoreError
 from cell.settings import Settings
+from cell.store.calibrations import standing
 from cell.store.learning import LearningStore
 from cell.store.line import LineStore, VerdictFilter
 from cell.verdicts import Verdict
@@ -23,7 +24,7 @@ from daemon.notices import Conditions
 from daemon.process.watch import ProcessWatch
 from daemon.recovery import Attendant
 from daemon.reply import result_of
-from daemon.station import Station
+from daemon.station import Prepared, Station
 from daemon.swap import LoadedModel, ModelSlot
 from daemon.vocabulary import EventsArguments, ResultListArguments
 
@@ -146,6 +147,13 @@ class Records:
             "ConfigurationId": configuration_id,
             "RecipeId": calibration.recipe_id,
             "IsActive": configuration_id == active,
+            "InternalConfigurationId": {
+                "Id": calibration.calibration_id,
+                "Version": str(calibration.version),
+                "Hash": configuration_id,
+                "HashAlgorithm": "SHA-256",
+                "Description": f"{calibration.kind} calibration of {calibration.recipe_id}",
+            },
             "LastCalibration": calibration.created_at.isoformat(),
             "NextCalibration": calibration.valid_until.isoformat() if calibration.valid_until else None,
             "Calibration": calibration.model_dump(mode="json"),
@@ -158,6 +166,7 @@ class Status:
     def __init__(  # noqa: PLR0913, PLR0917 (what a glance takes in)
         self,
         settings: Settings,
+        learning: LearningStore,
         station: Station,
         store: LineStore,
         slot: ModelSlot,
@@ -168,6 +177,7 @@ class Status:
         conditions: Conditions,
     ) -> None:
         self._settings = settings
+        self._learning = learning
         self._station = station
         self._store = store
         self._slot = slot
@@ -220,6 +230,7 @@ class Status:
             },
             "harvest": {"passed_over": self._harvester.passed_over},
             "process": None if prepared is None else self._process.brief(prepared.recipe.recipe_id),
+            "calibration": self._calibration(prepared),
             "uptime_s": round(monotonic() - self._started, 1),
             "last_sequence": self._store.last_sequence(),
         }
@@ -233,6 +244,14 @@ class Status:
             f"{self._station.machine.now.state.title}{recipe}; "
             f"OK {counts['OK']}, NG {counts['NG']}, FAULT {counts['FAULT']}"
         )
+
+    def _calibration(self, prepared: Prepared | None) -> Result | None:
+        if prepared is None:
+            return None
+        try:
+            return standing(self._learning, prepared.recipe).told()
+        except StoreError as error:
+            return {"CalibrationNeeded": None, "Reason": str(error), "LastCalibration": None, "NextCalibration": None}
 
     def _latency(self) -> dict[str, float | int]:
         recent = np.asarray(self._station.latencies_ms, np.float64)

@@ -256,6 +256,21 @@ class TakeArguments(CameraArguments):
     save: Literal["no", "stack", "frames"] = "no"
 
 
+class TakeSeriesArguments(Arguments):
+    """A series for a calibration. Exposures and lights are factors on the recipe's own, a level for each pair."""
+
+    kind: Literal["repeats", "dark", "flat", "target", "ball"]
+    recipe_id: Name | None = None  # with no recipe prepared; the only one there is when absent
+    count: int = Field(default=16, ge=2, le=64)  # repeats of each level
+    exposures: tuple[Annotated[float, Field(gt=0, le=64)], ...] = Field(default=(1.0,), min_length=1, max_length=16)
+    lights: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(1.0,), min_length=1, max_length=16)
+    height_mm: float = 0.0  # of the target above its usual place
+    dot_pitch_mm: float | None = Field(default=None, gt=0)
+    ball_radius_mm: float | None = Field(default=None, gt=0)
+    part_id: ExternalId = ""  # what an emulated cell presents
+    add: bool = False  # beside the series of that kind that is there, not in its place
+
+
 class ShineArguments(Arguments):
     """Relative intensities of light lines; those that are not named go off."""
 
@@ -333,7 +348,7 @@ COMMANDS: dict[str, Spec] = {
         False,
         "All that a person wants to see at a glance.",
         "version, cell_name, emulated, state, recipe, model, standby, previous, counts, trigger_line, latency_ms, "
-        "conditions, cameras, archive, harvest, process, uptime_s, last_sequence",
+        "conditions, cameras, archive, harvest, process, calibration, uptime_s, last_sequence",
     ),
     "inspectd.events": Spec(EventsArguments, False, "Stored events again.", "events, last_sequence"),
     "inspectd.report_part": Spec(
@@ -385,6 +400,13 @@ COMMANDS: dict[str, Spec] = {
         "Take frames to look at, between two parts; refused while a run is on. The reply has each frame's levels, "
         "clipping and sharpness.",
         "recipe_id, frames, failures, lost, seconds, paths",
+    ),
+    "inspectd.calibration.take": Spec(
+        TakeSeriesArguments,
+        False,
+        "Take repeats of a still scene for a calibration, between two parts; refused while a run is on. A series that "
+        "does not serve is told and not kept.",
+        "recipe_id, kind, levels, findings, folder, frame_sets",
     ),
     "inspectd.lights": Spec(
         Arguments, False, "The light's lines, and how brightly each shines.", "lines, driver, mode"

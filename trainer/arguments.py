@@ -13,7 +13,7 @@ from cell.defects import ReviewVerb, SeedState
 from cell.errors import ProtocolError
 from cell.recipes import Name
 from cell.wire.messages import Command
-from trainer.parameters import ArmName, RandomSeed, Severity
+from trainer.parameters import ArmName, CalibrateParameters, RandomSeed, Severity
 
 #: Who decides: a name as people write it.
 Person = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^\S(.*\S)?$")]
@@ -22,6 +22,12 @@ Reason = Annotated[str, StringConstraints(max_length=2000)]
 
 class OfRecipe(Record):
     """Commands that need a recipe and nothing else."""
+
+    recipe_id: Name
+
+
+class Calibrate(CalibrateParameters):
+    """``inspectd.calibrate``; lengths a person knows, mm."""
 
     recipe_id: Name
 

@@ -14,6 +14,8 @@ from cell.errors import DataError, ProtocolError
 from cell.jobs import Job, JobKind, JobState
 from cell.recipes import Recipe
 from cell.settings import Settings
+from cell.store import calibration_files
+from cell.store.calibrations import current, standing
 from cell.store.learning import LearningStore
 from cell.wire.messages import Command
 from cell.wire.server import Request
@@ -34,6 +36,7 @@ _READING = frozenset(
         "inspectd.jobs",
         "inspectd.job",
         "inspectd.backgrounds",
+        "inspectd.calibrations",
         "inspectd.seeds",
         "inspectd.review.summary",
         "inspectd.review.next",
@@ -62,6 +65,7 @@ class Commands:
         review = ReviewCommands(store)
         self._handlers: dict[str, Handler] = {
             "inspectd.calibrate": self._calibrate,
+            "inspectd.calibrations": self._calibrations,
             "inspectd.generate": self._generate,
             "inspectd.gap": self._gap,
             "inspectd.jobs": self._jobs,
@@ -102,10 +106,24 @@ class Commands:
         return self._handlers[name](request.command)
 
     def _calibrate(self, command: Command) -> Result:
+        asked = arguments.read(command, arguments.Calibrate)
+        recipe = self._recipe(asked.recipe_id)
+        series = calibration_files.there_are(self._store.state.calibrations / recipe.recipe_id)
+        if not series and not self._store.backgrounds(recipe.recipe_id, Split.LEARN):
+            raise DataError(
+                f"there are no backgrounds of {recipe.recipe_id} to calibrate from; run harvest first, or inspectctl "
+                "calibrate take"
+            )
+        return self._queue(JobKind.CALIBRATE, recipe, asked.model_dump(mode="json", exclude={"recipe_id"}))
+
+    def _calibrations(self, command: Command) -> Result:
         recipe = self._recipe(arguments.read(command, arguments.OfRecipe).recipe_id)
-        if not self._store.backgrounds(recipe.recipe_id, Split.LEARN):
-            raise DataError(f"there are no backgrounds of {recipe.recipe_id} to calibrate from; run harvest first")
-        return self._queue(JobKind.CALIBRATE, recipe, {})
+        found = self._store.calibrations(recipe.recipe_id)
+        return {
+            "calibrations": [{"digest": one.record_digest(), **one.model_dump(mode="json")} for one in found],
+            "series": calibration_files.listed(self._store.state.calibrations / recipe.recipe_id),
+            **standing(self._store, recipe).told(),
+        }
 
     def _generate(self, command: Command) -> Result:
         asked = arguments.read(command, arguments.Generate)
@@ -121,7 +139,7 @@ class Commands:
         missing = sorted(set(asked.classes) - with_seeds) or ([] if with_seeds else list(recipe.class_names))
         if missing:
             raise DataError(f"no seed of {', '.join(missing)} is confirmed; confirm at least three of each class")
-        self._store.calibration(recipe.recipe_id)
+        current(self._store, recipe)
         return self._queue(JobKind.GENERATE, recipe, asked.model_dump(mode="json", exclude={"recipe_id"}))
 
     def _gap(self, command: Command) -> Result:

@@ -1,93 +1,113 @@
-"""The calibration job: what the cell's good parts, and repeats of a still one where there are any, say of its physics.
+"""The calibration job: what the cell's good parts, and repeats of still scenes where there are any, say of its physics.
 
-Repeats are frame sets of one part that did not move, archived TIFF stacks copied to ``calibrations/<recipe>/repeats/``.
-With enough of them the calibration is measured; without any it is a degraded one, which says what it does not know.
-Frame sets taken with the lights off, in ``dark/`` beside them, give the dark level.
+Series of still scenes are frame sets below ``calibrations/<recipe>/``, which ``inspectctl calibrate take`` puts there
+(:mod:`cell.store.calibration_files`). With repeats of a still part the calibration is measured; without any it is a
+degraded one, which says what it does not know.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cell import digest
+from cell.calibration import Calibration, Picture
 from cell.clock import utc_now
 from cell.defects import Split
-from cell.errors import DataError, JobError
+from cell.errors import JobError
 from cell.frames import Stack
 from cell.jobs import Progress
+from cell.store.calibration_files import SeriesKind
 from cell.store.files import write_bytes
-from cell.store.images import read_stack
+from trainer.calibrate import Evidence, Known, curves_svg
 from trainer.calibrate import calibrate as measure
-from trainer.calibrate import curves_svg
+from trainer.calibration_series import Level, read
 from trainer.context import JobContext
 from trainer.datasets import check_fits
 from trainer.parameters import CalibrateParameters, of_job
 
 #: More parts than this sharpen nothing: the newest are taken.
 MOST_BACKGROUNDS = 200
-MOST_REPEATS = 64
 
 
 def calibrate(context: JobContext) -> dict[str, Any]:
     """Do the job; return what its row keeps as the result."""
-    if not isinstance(of_job(context.job), CalibrateParameters):
+    parameters = of_job(context.job)
+    if not isinstance(parameters, CalibrateParameters):
         raise JobError(f"job {context.job.job_id} has the parameters of another kind of job; ask for a new one")
-    recipe = context.recipe
-    backgrounds = _backgrounds(context)
-    repeats = _still(context, "repeats")
-    dark = _still(context, "dark")
+    recipe, store = context.recipe, context.store
+    backgrounds, taken_at, emulated = _backgrounds(context)
+    levels = _levels(context)
+    told = [level.facts["emulated"] for level in levels if isinstance(level.facts.get("emulated"), bool)]
+    emulated = emulated or (True in told if told else emulated)
     context.progress(Progress(stage="measuring", done=0, total=len(recipe.channels)))
+    # Named after the job, so that one that was interrupted behind its last step makes no second one.
+    calibration_id = f"cal-{context.job.job_id}-{digest.of_record(context.job.created_at.isoformat())[:8]}"
+    before = [one for one in store.calibrations(recipe.recipe_id) if one.calibration_id != calibration_id]
     calibration = measure(
         recipe,
-        backgrounds,
-        # Named after the job, so that one that was interrupted behind its last step makes no second one.
-        calibration_id=f"cal-{context.job.job_id}-{digest.of_record(context.job.created_at.isoformat())[:8]}",
+        Evidence(
+            backgrounds=backgrounds,
+            levels=levels,
+            known=Known(parameters.dot_pitch_mm, parameters.part_length_mm, parameters.ball_radius_mm),
+            taken_at=taken_at,
+            from_folder=emulated is True and context.settings.emulated.product == "folder",
+            emulated=emulated,
+        ),
+        calibration_id=calibration_id,
         now=utc_now(),
-        repeats=repeats,
-        dark=dark,
+        version=1 + max((one.version for one in before), default=0),
     )
     context.go_on()
-    folder = context.store.state.calibrations / recipe.recipe_id
-    write_bytes(folder / f"{calibration.calibration_id}.svg", curves_svg(calibration).encode())
-    known = {one.calibration_id: one for one in context.store.calibrations(recipe.recipe_id)}
+    calibration = _with_picture(context, calibration)
+    known = {one.calibration_id: one for one in store.calibrations(recipe.recipe_id)}
     if calibration.calibration_id not in known:
-        context.store.add_calibration(calibration)
+        store.add_calibration(calibration)
     kept = known.get(calibration.calibration_id, calibration)
     context.progress(Progress(stage="measuring", done=len(recipe.channels), total=len(recipe.channels)))
     return {
         "calibration_id": kept.calibration_id,
+        "version": kept.version,
         "digest": kept.record_digest(),
         "kind": kept.kind.value,
         "frames_used": kept.frames_used,
+        "valid_until": kept.valid_until.isoformat() if kept.valid_until else "",
         "findings": list(kept.findings),
-        "curves": context.store.state.relative(folder / f"{kept.calibration_id}.svg"),
+        "curves": kept.pictures[0].path if kept.pictures else "",
     }
 
 
-def _backgrounds(context: JobContext) -> list[Stack]:
+def _with_picture(context: JobContext, calibration: Calibration) -> Calibration:
+    """Write the curves and name them in the calibration, whose hash then covers them."""
+    drawn = curves_svg(calibration).encode()
+    file = context.store.state.calibrations / calibration.recipe_id / f"{calibration.calibration_id}.svg"
+    write_bytes(file, drawn)
+    picture = Picture(name="curves", path=context.store.state.relative(file), digest=digest.of_bytes(drawn))
+    return calibration.model_copy(update={"pictures": (picture,)})
+
+
+def _backgrounds(context: JobContext) -> tuple[list[Stack], list[datetime], bool | None]:
     found = context.store.backgrounds(context.recipe.recipe_id, Split.LEARN)[-MOST_BACKGROUNDS:]
     stacks: list[Stack] = []
+    emulated: set[bool] = set()
     for index, background in enumerate(found):
         context.go_on()
         context.progress(Progress(stage="reading backgrounds", done=index, total=len(found)))
         stored = context.store.read_image(background.image)
         stacks.append(check_fits(stored, context.recipe, background.background_id))
-    return stacks
+        if isinstance(told := stored.metadata.get("emulated"), bool):
+            emulated.add(told)
+    return stacks, [background.taken_at for background in found], (True in emulated) if emulated else None
 
 
-def _still(context: JobContext, name: str) -> NDArray[Any] | None:
-    folder = context.store.state.calibrations / context.recipe.recipe_id / name
-    files = sorted(folder.glob("*.tif"))[-MOST_REPEATS:]
-    if not files:
-        return None
-    stacks = []
-    for index, file in enumerate(files):
-        context.go_on()
-        context.progress(Progress(stage=f"reading {name}", done=index, total=len(files)))
-        stacks.append(check_fits(read_stack(file), context.recipe, file.name))
-    if len({stack.dtype for stack in stacks}) > 1:
-        raise DataError(f"the pictures in {folder} were taken with different bit depths; take them again")
-    return np.stack(stacks)
+def _levels(context: JobContext) -> list[Level]:
+    folder = context.store.state.calibrations / context.recipe.recipe_id
+    levels: list[Level] = []
+    for kind in SeriesKind:
+
+        def go_on(done: int, total: int, stage: str = f"reading {kind}") -> None:
+            context.go_on()
+            context.progress(Progress(stage=stage, done=done, total=total))
+
+        levels += read(folder, kind, context.recipe, go_on)
+    return levels

@@ -17,6 +17,7 @@ import numpy as np
 from cell.defects import SeedState, Split
 from cell.errors import ConfigurationError, DataError, JobError
 from cell.jobs import Progress
+from cell.store.calibrations import current
 from trainer.context import JobContext
 from trainer.datasets import check_fits
 from trainer.generate import denoiser
@@ -35,7 +36,7 @@ def generate(context: JobContext) -> dict[str, Any]:
     if not isinstance(parameters, GenerateParameters):
         raise JobError(f"job {context.job.job_id} has the parameters of another kind of job; ask for a new one")
     recipe, store = context.recipe, context.store
-    calibration = store.calibration(recipe.recipe_id)
+    calibration = current(store, recipe)
     seeds = _seeds(context, parameters.classes)
     present = {seed.defect_class for seed in seeds}
     classes = parameters.classes or tuple(name for name in recipe.class_names if name in present)

@@ -24,7 +24,11 @@ RandomSeed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class CalibrateParameters(Record):
-    """A calibration takes everything from the recipe and the store."""
+    """A calibration takes everything from the recipe and the store, but for dimensions that a person knows, mm."""
+
+    dot_pitch_mm: float | None = Field(default=None, gt=0)
+    part_length_mm: float | None = Field(default=None, gt=0)
+    ball_radius_mm: float | None = Field(default=None, gt=0)
 
 
 class GenerateParameters(Record):

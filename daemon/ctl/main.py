@@ -13,6 +13,7 @@ import typer
 from cell.errors import InspectdError
 from daemon.ctl import (
     admin,
+    calibration,
     camera,
     deployment,
     gap,
@@ -46,7 +47,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (line, recipes, results, learning, process, gap, review, jobs, deployment, camera, light, sim, doctor, admin):
+_LEARNING = (learning, calibration, process, gap, review, jobs)
+for _module in (line, recipes, results, *_LEARNING, deployment, camera, light, sim, doctor, admin):
     _module.register(app)
 watch.register(camera.group)
 
