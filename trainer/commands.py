@@ -25,6 +25,7 @@ from trainer.jobs import Runner
 from trainer.parameters import checked
 from trainer.recipes import load_recipe
 from trainer.review import ReviewCommands
+from trainer.seeds import SeedCommands
 from trainer.slow import SlowCommands, Work
 
 Result = dict[str, Any]
@@ -38,6 +39,8 @@ _READING = frozenset(
         "inspectd.backgrounds",
         "inspectd.calibrations",
         "inspectd.seeds",
+        "inspectd.seeds.lacks",
+        "inspectd.split",
         "inspectd.review.summary",
         "inspectd.review.next",
         "inspectd.review.displayed",
@@ -56,11 +59,14 @@ def has_effect(command: str) -> bool:
 class Commands:
     """Answers every command of the trainer. All calls from the service's one thread; what takes time is handed on."""
 
-    def __init__(self, settings: Settings, store: LearningStore, runner: Runner, slow: SlowCommands) -> None:
+    def __init__(
+        self, settings: Settings, store: LearningStore, runner: Runner, slow: SlowCommands, beside: SlowCommands
+    ) -> None:
         self._settings = settings
         self._store = store
         self._runner = runner
         self._slow = slow
+        self._beside = beside
         self._started_at: datetime = utc_now()
         review = ReviewCommands(store)
         self._handlers: dict[str, Handler] = {
@@ -74,8 +80,6 @@ class Commands:
             "inspectd.job.resume": self._resume,
             "inspectd.backgrounds": review.backgrounds,
             "inspectd.seeds": review.seeds,
-            "inspectd.seed.confirm": review.confirm_seed,
-            "inspectd.seed.refuse": review.refuse_seed,
             "inspectd.review.summary": review.summary,
             "inspectd.review.next": review.next_candidate,
             "inspectd.review.displayed": review.displayed,
@@ -89,17 +93,22 @@ class Commands:
             "inspectd.train": self._train,
             "inspectd.export": self._export,
         }
+        #: Those about seeds too, by another: a person who confirms must not wait for an export.
+        self._seed_handlers = SeedCommands(store, self._recipe).works()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The commands there are."""
-        return (*self._handlers, *self._slow_handlers)
+        return (*self._handlers, *self._slow_handlers, *self._seed_handlers)
 
     def answer(self, request: Request) -> Result | None:
         """Answer a command, or return None when its answer follows."""
         name = request.command.command
         if name in self._slow_handlers:
             self._slow.submit(request, self._slow_handlers[name](request.command))
+            return None
+        if name in self._seed_handlers:
+            self._beside.submit(request, self._seed_handlers[name](request.command))
             return None
         if name not in self._handlers:
             raise ProtocolError(f"the trainer knows no command {name}; see docs/commands.md")

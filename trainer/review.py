@@ -6,17 +6,10 @@ reviewer, and there is no command for more than one candidate.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 from collections import Counter
 from typing import Any
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
-from cell.defects import CandidateState, Mask, Seed
-from cell.errors import DataError
+from cell.defects import CandidateState
 from cell.store.candidates import CandidateRow
 from cell.store.learning import LearningStore
 from cell.wire.messages import Command
@@ -43,23 +36,6 @@ class ReviewCommands:
         """List the real defects of a recipe, proposed ones too."""
         asked = arguments.read(command, arguments.Seeds)
         return {"seeds": [s.model_dump(mode="json") for s in self._store.seeds(asked.recipe_id, state=asked.state)]}
-
-    def confirm_seed(self, command: Command) -> Result:
-        """Keep a proposal as a seed, with the mask that the person drew or the proposed one."""
-        asked = arguments.read(command, arguments.SeedConfirm)
-        seed = self._store.seed(asked.seed_id)
-        mask = self._store.read_mask(seed.mask)
-        if asked.mask_png_base64 is not None:
-            mask = _mask_of_png(asked.mask_png_base64, mask.shape[0], mask.shape[1])
-        confirmed = self._store.confirm_seed(
-            seed.seed_id, asked.defect_class, mask, asked.reviewer, is_person=asked.is_person
-        )
-        return _seed(confirmed)
-
-    def refuse_seed(self, command: Command) -> Result:
-        """Refuse a proposal; the reason is kept."""
-        asked = arguments.read(command, arguments.SeedRefuse)
-        return _seed(self._store.refuse_seed(asked.seed_id, asked.reviewer, asked.reason))
 
     def summary(self, command: Command) -> Result:
         """Count where the candidates of a recipe stand, and who decided."""
@@ -135,26 +111,3 @@ def _behind(waiting: tuple[CandidateRow, ...], after: str | None) -> CandidateRo
 def _shown(row: CandidateRow) -> dict[str, Any]:
     # Whether it was planted is what the review finds out: a reviewer is never told beforehand.
     return row.candidate.model_dump(mode="json", exclude={"planted_bad"})
-
-
-def _seed(seed: Seed) -> Result:
-    return {"seed": seed.model_dump(mode="json")}
-
-
-def _mask_of_png(text: str, height: int, width: int) -> Mask:
-    """Decode a mask; nonzero is defect. Raises `DataError` when it is no PNG of that size or is empty."""
-    try:
-        data = base64.b64decode(text, validate=True)
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            if picture.size != (width, height):
-                raise DataError(
-                    f"the mask is {picture.size[0]}x{picture.size[1]} pixels, its image {width}x{height}; "
-                    "draw it on this image"
-                )
-            pixels = np.asarray(picture.convert("L"))
-    except (binascii.Error, ValueError, UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError("the mask is not a whole PNG in base64; send it again") from error
-    mask: Mask = pixels > 0
-    if not mask.any():
-        raise DataError("the mask is empty; mark the defect or refuse the seed")
-    return mask

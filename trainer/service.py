@@ -91,7 +91,8 @@ class TrainerService:
                 patience=patience,
             )
             self._slow = SlowCommands()
-            commands = Commands(settings, self._store, self._runner, self._slow)
+            self._beside = SlowCommands("trainer-seed-commands")
+            commands = Commands(settings, self._store, self._runner, self._slow, self._beside)
             self.server = Server(
                 settings.wire.trainer_commands,
                 settings.wire.trainer_events,
@@ -141,6 +142,8 @@ class TrainerService:
         steps: list[Callable[[], object]] = [self._lock.release, self._store.close]
         if hasattr(self, "server"):
             steps.append(self.server.close)
+        if hasattr(self, "_beside"):
+            steps.append(self._beside.close)
         if hasattr(self, "_slow"):
             steps += [self._slow.close, self._close_runner]
         _run_all(list(reversed(steps)))

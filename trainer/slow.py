@@ -23,10 +23,10 @@ _WAITING = 16
 class SlowCommands:
     """A queue of commands and the thread that works them off, first come first served."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "trainer-slow-commands") -> None:
         self._queue: queue.Queue[tuple[Request, Work] | None] = queue.Queue(_WAITING)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="trainer-slow-commands")
+        self._thread = threading.Thread(target=self._run, name=name)
         self._thread.start()
 
     def submit(self, request: Request, work: Work) -> None:
@@ -34,7 +34,7 @@ class SlowCommands:
         try:
             self._queue.put_nowait((request, work))
         except queue.Full as error:
-            raise StateError(f"{_WAITING} exports and trainings wait already; ask again when they are done") from error
+            raise StateError(f"{_WAITING} commands of this kind wait already; ask again when they are done") from error
 
     def close(self) -> None:
         """Stop the command at work, refuse those that wait, and join the thread."""

@@ -166,6 +166,22 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
     return mask
 
 
+def read_label_picture(path: Path, shape: tuple[int, int], *, coloured: bool = False) -> NDArray[np.int32]:
+    """Read a label picture (H, W): palette indices or grey levels, or with `coloured` 0xRRGGBB.
+
+    Raises `DataError` when it is unreadable or not of `shape`.
+    """
+    picture = _opened(path)
+    if coloured:
+        red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB"), np.int32), -1, 0)
+        values = red << 16 | green << 8 | blue
+    else:
+        values = np.asarray(picture if picture.mode in ("P", "L", "1", "I", "I;16") else picture.convert("L"), np.int32)
+    if values.shape != shape:
+        raise DataError(f"the labels {path} are {values.shape[1]}x{values.shape[0]}, the picture {shape[1]}x{shape[0]}")
+    return values
+
+
 def _scan(folder: Path, part_of: PartRule, misfits: list[Misfit]) -> tuple[FolderItem, ...]:
     items: list[FolderItem] = []
     for class_folder in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
@@ -220,10 +236,15 @@ def _shared_parts(learning: tuple[FolderItem, ...], test: tuple[FolderItem, ...]
 
 
 def _decode(path: Path) -> NDArray[Any]:
+    picture = _opened(path)
+    return np.asarray(picture.convert("L") if picture.mode in ("1", "P", "LA") else picture)
+
+
+def _opened(path: Path) -> Image.Image:
     try:
         with Image.open(path) as picture:
             picture.load()
-            return np.asarray(picture.convert("L") if picture.mode in ("1", "P", "LA") else picture)
+            return picture.copy()
     except FileNotFoundError as error:
         raise DataError(f"the picture {path} is missing; restore it or take it out of the folder") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -1,9 +1,9 @@
 """Near-duplicates: two pictures of one physical part under two names.
 
-A part's own texture (grain, marks, scale) is on every picture of it; what all parts of a product share (edges, holes,
-the lights' fall-off) says nothing. So each channel is reduced, freed of its slow course and of the strength of its
-edges, and compared after registration by its normalised correlation. Because parts of one product agree by their
-shape alone, a pair counts as one part only when it agrees far better than parts of that product usually do.
+A part's own texture (grain, marks, scale) is on every picture of it; edges, holes and the lights' fall-off are on every
+part of the product. So pictures are freed of their slow course and of the strength of their edges, registered by a
+shift to a fraction of a pixel, and compared by their normalised correlation; and a pair counts as one part only when
+what keeps it from agreeing wholly is a small share of what keeps the next part from it (Lowe's ratio, IJCV 60, 2004).
 """
 
 from __future__ import annotations
@@ -17,107 +17,147 @@ from scipy import fft, ndimage
 
 from cell.frames import Stack
 
-#: (K, H, W) int8: a picture reduced to its texture; what :func:`fingerprint` gives.
-Fingerprint = NDArray[np.int8]
+#: (K, H, W) uint8: a picture made small; what :func:`fingerprint` gives.
+Fingerprint = NDArray[np.uint8]
+#: (K, H, W) float32: what is fine in it, of norm 1.
+Texture = NDArray[np.float32]
+#: Spectrum of a coarse texture, complex64: by it the pictures worth a closer look are found.
+Sketch = NDArray[np.complex64]
 
-#: Longest side of a fingerprint, pixels.
-SIDE = 128
-#: Widths of the Gaussians that free a fingerprint of slow course and of strong edges, pixels of the fingerprint.
+#: Longest side of a fingerprint, pixels, and most channels that are kept of a picture.
+SIDE, CHANNELS = 160, 3
+#: Widths of the Gaussians that free a picture of slow course and of strong edges, pixels of the fingerprint.
 _COURSE_PX, _STRENGTH_PX = 2.0, 6.0
-#: Quantisation: standard deviations at 127.
-_LARGEST = 4.0
-#: Largest shift that is looked for, share of the side.
-_REACH = 0.125
-#: Least correlation of a near-duplicate, and by how many robust deviations (of Fisher's z) it must stand out from the
-#: correlations of other parts.
-LEAST, STANDS_OUT = 0.5, 8.0
-#: Correlation from which two pictures are near-duplicates while too few parts are known to say what is usual.
-CERTAIN = 0.97
-#: Other parts that are needed to say what is usual.
-ENOUGH = 6
+#: Largest shift between two pictures of one part, share of the side.
+_REACH = 0.06
+#: Least correlation of a near-duplicate, and the largest share that 1 minus it may be of the next part's.
+LEAST, RATIO = 0.9, 0.3
+#: Correlation from which a pair is one while no further part is known to compare with.
+CERTAIN = 0.98
+#: Pictures that are looked at closely.
+CLOSELY = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """The known picture that a new one resembles as only pictures of one part do."""
+    """The known picture that shows the same part as a new one; `next` is the correlation of the next part."""
 
     index: int
     correlation: float
-    usual: float  # median correlation of the other pictures
+    next: float
 
 
 def fingerprint(stack: Stack) -> Fingerprint:
-    """Return a picture's texture, (K, H, W) int8 with the longer side at most `SIDE`; zero where there is none.
+    """Return a picture made small, (K, H, W) uint8 with the longer side at most `SIDE` and at most `CHANNELS` channels.
 
     :param stack: (K, H, W) uint8 or uint16 DN.
     """
+    chosen = stack[:: max(1, -(-len(stack) // CHANNELS))]
     factor = max(1, -(-max(stack.shape[1:]) // SIDE))
     height, width = (max(1, length // factor) for length in stack.shape[1:])
-    cut = stack[:, : height * factor, : width * factor]
-    small = cut.reshape(len(stack), height, factor, width, factor).mean(axis=(2, 4), dtype=np.float32)
+    cut = chosen[:, : height * factor, : width * factor]
+    small = cut.reshape(len(chosen), height, factor, width, factor).mean(axis=(2, 4), dtype=np.float32)
     # Square roots: photon noise is then as strong in bright places as in dark ones (Anscombe, 1948).
     np.sqrt(small, out=small)
-    print_ = np.zeros(small.shape, np.int8)
-    for channel, out in zip(small, print_, strict=True):
-        detail = channel - ndimage.gaussian_filter(channel, _COURSE_PX, mode="nearest")
-        strength = np.sqrt(ndimage.gaussian_filter(detail**2, _STRENGTH_PX, mode="nearest"))
-        floor = max(0.25 * float(np.sqrt((detail**2).mean())), 1e-3)
-        even = detail / (strength + floor)
-        spread = float(even.std())
-        if spread > 1e-3:
-            out[...] = np.clip(np.rint((even - even.mean()) / spread * (127 / _LARGEST)), -127, 127)
+    low, top = (np.quantile(small, share, axis=(1, 2))[:, None, None] for share in (0.001, 0.999))
+    print_: Fingerprint = np.clip(np.rint((small - low) / np.maximum(top - low, 1e-3) * 255), 0, 255).astype(np.uint8)
     return print_
 
 
-def correlation(one: Fingerprint, two: Fingerprint) -> float:
-    """Return the correlation of two fingerprints in [-1, 1] at the shift where it is highest.
+def texture(print_: Fingerprint) -> Texture:
+    """Return what is fine in a fingerprint, evened out over it, of mean 0 and norm 1; all 0 where nothing is."""
+    out = np.zeros(print_.shape, np.float32)
+    for channel, even in zip(print_.astype(np.float32), out, strict=True):
+        detail = channel - ndimage.gaussian_filter(channel, _COURSE_PX, mode="nearest")
+        strength = np.sqrt(ndimage.gaussian_filter(detail**2, _STRENGTH_PX, mode="nearest"))
+        floor = 0.25 * float(np.sqrt((detail**2).mean()))
+        if floor > 1e-3:
+            limited = np.clip(detail / (strength + floor), -2.5, 2.5)
+            even[...] = limited - limited.mean()
+    norm = float(np.linalg.norm(out))
+    return out / np.float32(norm) if norm > 0 else out
 
-    0 for fingerprints of different shapes or without texture.
-    """
-    return float(correlations(one, [two])[0])
+
+def sketch(fine: Texture) -> Sketch:
+    """Return the spectrum of a texture at half its size, all channels together, for :func:`rank`."""
+    flat = ndimage.gaussian_filter(fine.mean(axis=0), 1.0, mode="nearest")[::2, ::2]
+    norm = float(np.linalg.norm(flat))
+    found: Sketch = fft.rfft2(flat / norm if norm > 0 else flat, s=_padded(flat.shape)).astype(np.complex64)
+    return found
 
 
-def correlations(one: Fingerprint, others: Sequence[Fingerprint]) -> NDArray[np.float64]:
-    """Return :func:`correlation` of one fingerprint with each of `others`."""
-    found = np.zeros(len(others))
-    if one.size == 0 or not others:
-        return found
-    size = [fft.next_fast_len(length + int(length * _REACH) + 1, real=True) for length in one.shape[1:]]
-    norm = float(np.linalg.norm(one.astype(np.float32)))
-    spectrum = np.conj(fft.rfft2(one.astype(np.float32), s=size))
-    reach = [max(1, int(length * _REACH)) for length in one.shape[1:]]
+def rank(one: Sketch, others: Sequence[Sketch]) -> NDArray[np.float64]:
+    """Return how alike a sketch and each of `others` are at the best shift; -1 for one of another size."""
+    found = np.full(len(others), -1.0)
     for index, two in enumerate(others):
-        length = float(np.linalg.norm(two.astype(np.float32)))
-        if two.shape != one.shape or norm * length == 0:
-            continue
-        both = (spectrum * fft.rfft2(two.astype(np.float32), s=size)).sum(axis=0)
-        surface = fft.irfft2(both, s=size)
-        near = np.take(surface, range(-reach[0], reach[0] + 1), axis=0, mode="wrap")
-        found[index] = float(np.take(near, range(-reach[1], reach[1] + 1), axis=1, mode="wrap").max()) / (norm * length)
-    return np.clip(found, -1.0, 1.0)
+        if two.shape == one.shape:
+            surface = fft.irfft2(np.conj(one) * two)
+            found[index] = float(_near(surface, surface.shape).max())
+    return found
 
 
-def twin(one: Fingerprint, others: Sequence[Fingerprint], parts: Sequence[str]) -> Twin | None:
-    """Return the picture among `others` that shows the part of `one`, or None.
+def correlation(one: Texture, two: Texture) -> float:
+    """Return the correlation of two textures in [-1, 1], one shifted over the other to a fraction of a pixel."""
+    if one.shape != two.shape or not one.any() or not two.any():
+        return 0.0
+    size = _padded(one.shape[1:])
+    spectrum = fft.rfft2(two, s=size)
+    surface = fft.irfft2((np.conj(fft.rfft2(one, s=size)) * spectrum).sum(axis=0), s=size)
+    near = _near(surface, one.shape[1:])
+    row, column = (int(at) for at in np.unravel_index(int(near.argmax()), near.shape))
+    far = [length // 2 for length in near.shape]
+    down = row - far[0] + _between(near[:, column], row)
+    across = column - far[1] + _between(near[row, :], column)
+    turn = np.exp(2j * np.pi * (down * fft.fftfreq(size[0])[:, None] + across * fft.rfftfreq(size[1])[None, :])).astype(
+        np.complex64
+    )
+    moved = fft.irfft2(spectrum * turn, s=size)[:, : one.shape[1], : one.shape[2]]
+    inner = (slice(None), *(slice(f, length - f) for f, length in zip(_far(one.shape[1:]), one.shape[1:], strict=True)))
+    a, b = one[inner].ravel(), moved[inner].ravel().astype(np.float32)
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(np.clip(a @ b / norm, -1, 1)) if norm > 0 else 0.0
 
-    :param parts: physical part of each of `others`: what is usual is judged on pictures of other parts than the best's.
+
+def judged(found: Sequence[float], parts: Sequence[str]) -> Twin | None:
+    """Return which of the correlations says "the same part", or None.
+
+    :param parts: physical part of each picture.
     """
-    found = correlations(one, others)
-    return judged(found, parts)
+    if not found:
+        return None
+    best = int(np.argmax(found))
+    rest = [value for value, part in zip(found, parts, strict=True) if part != parts[best]]
+    value = float(found[best])
+    if not rest:
+        return Twin(best, value, 0.0) if value >= CERTAIN else None
+    following = max(rest)
+    if value < LEAST or 1 - value > RATIO * (1 - following):
+        return None
+    return Twin(best, value, following)
 
 
-def judged(found: NDArray[np.float64], parts: Sequence[str]) -> Twin | None:
-    """Return which of the correlations says "the same part", or None; see :func:`twin`."""
-    if found.size == 0:
-        return None
-    best = int(found.argmax())
-    rest = np.array([value for value, part in zip(found, parts, strict=True) if part != parts[best]])
-    usual = float(np.median(rest)) if rest.size else 0.0
-    if rest.size < ENOUGH:
-        return Twin(best, float(found[best]), usual) if found[best] >= CERTAIN else None
-    z = np.arctanh(np.clip(rest, -0.999, 0.999))
-    spread = max(1.4826 * float(np.median(np.abs(z - np.median(z)))), 0.02)
-    limit = float(np.tanh(np.median(z) + STANDS_OUT * spread))
-    if found[best] < max(LEAST, limit):
-        return None
-    return Twin(best, float(found[best]), usual)
+def _padded(shape: tuple[int, ...]) -> tuple[int, ...]:
+    # An even last length, which is what irfft2 gives back by itself.
+    sizes = [fft.next_fast_len(length + far, real=True) for length, far in zip(shape, _far(shape), strict=True)]
+    while sizes[-1] % 2:
+        sizes[-1] = fft.next_fast_len(sizes[-1] + 1, real=True)
+    return tuple(sizes)
+
+
+def _far(shape: tuple[int, ...]) -> list[int]:
+    return [max(1, int(length * _REACH)) for length in shape]
+
+
+def _near(surface: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the middle of a correlation surface: shifts within reach, no shift in its centre."""
+    rows, columns = _far(shape)
+    near = np.take(surface, range(-rows, rows + 1), axis=0, mode="wrap")
+    return np.asarray(np.take(near, range(-columns, columns + 1), axis=1, mode="wrap"))
+
+
+def _between(line: NDArray[np.float32], peak: int) -> float:
+    if not 0 < peak < len(line) - 1:
+        return 0.0
+    before, at, after = (float(value) for value in line[peak - 1 : peak + 2])
+    bend = before - 2 * at + after
+    return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5)) if bend < 0 else 0.0

@@ -17,7 +17,7 @@ from cell.defects import ImageRef
 from cell.errors import DataError, StoreError
 from cell.frames import Stack
 from cell.imaging import twins
-from cell.imaging.twins import Fingerprint
+from cell.imaging.twins import Fingerprint, Sketch
 from cell.store.database import Database
 from cell.store.files import read_bytes, write_bytes
 from cell.store.pictures import Pictures
@@ -42,17 +42,18 @@ class Likeness:
 
     picture: Known
     correlation: float
-    usual: float
+    next: float  # of the next part's picture
 
 
 class Prints:
-    """Keeps and compares fingerprints. Safe for threads; memory is bounded by the pictures kept (some 20 KB each)."""
+    """Keeps and compares fingerprints. Safe for threads; memory is bounded by the pictures kept (some 100 KB each)."""
 
     def __init__(self, database: Database, pictures: Pictures) -> None:
         self._database = database
         self._pictures = pictures
         self._lock = threading.Lock()
         self._held: dict[tuple[str, str], Fingerprint] = {}
+        self._sketches: dict[tuple[str, str], Sketch] = {}
         #: The last new picture's: it is asked about before it is kept.
         self._last: tuple[str, Fingerprint] | None = None
 
@@ -74,32 +75,45 @@ class Prints:
         return None if made is None else self._likeness(recipe_id, made, part_id)
 
     def _likeness(self, recipe_id: str, own: Fingerprint, part_id: str) -> Likeness | None:
-        others = [known for known in self._known(recipe_id) if known.part_id != part_id]
-        pairs = [(known, found) for known, found in self._prints(recipe_id, others) if found is not None]
-        if not pairs:
+        others = [
+            (known, print_)
+            for known, print_ in self._made_prints(recipe_id, self._known(recipe_id))
+            if known.part_id != part_id
+        ]
+        return self._nearest(recipe_id, own, others)
+
+    def _nearest(self, recipe_id: str, own: Fingerprint, others: list[tuple[Known, Fingerprint]]) -> Likeness | None:
+        if not others:
             return None
-        found = twins.twin(own, [print_ for _, print_ in pairs], [known.part_id for known, _ in pairs])
-        if found is None:
-            return None
-        return Likeness(pairs[found.index][0], found.correlation, found.usual)
+        fine = twins.texture(own)
+        ranks = twins.rank(twins.sketch(fine), [self._sketch(recipe_id, *other) for other in others])
+        closest = [others[int(at)] for at in np.argsort(-ranks)[: twins.CLOSELY]]
+        found = [twins.correlation(fine, twins.texture(print_)) for _, print_ in closest]
+        best = twins.judged(found, [known.part_id for known, _ in closest])
+        return None if best is None else Likeness(closest[best.index][0], best.correlation, best.next)
 
     def across(self, recipe_id: str, sides: dict[str, Any]) -> list[tuple[Known, Known, float]]:
         """Return pairs of pictures of one part whose names stand on two sides, each with its correlation.
 
         :param sides: side of each part.
         """
-        pairs = [(k, p) for k, p in self._prints(recipe_id, self._known(recipe_id)) if p is not None]
-        prints, parts = [print_ for _, print_ in pairs], [known.part_id for known, _ in pairs]
-        found = []
-        for index, (known, print_) in enumerate(pairs):
-            rest = [at for at, part in enumerate(parts) if part != known.part_id]
-            best = twins.twin(print_, [prints[at] for at in rest], [parts[at] for at in rest])
-            other = None if best is None else rest[best.index]
-            if best is None or other is None or other < index:
-                continue
-            if sides.get(known.part_id) != sides.get(parts[other]):
-                found.append((known, pairs[other][0], best.correlation))
-        return found
+        pairs = self._made_prints(recipe_id, self._known(recipe_id))
+        found: dict[frozenset[str], tuple[Known, Known, float]] = {}
+        for known, print_ in pairs:
+            near = self._nearest(recipe_id, print_, [pair for pair in pairs if pair[0].part_id != known.part_id])
+            if near is not None and sides.get(known.part_id) != sides.get(near.picture.part_id):
+                pair = (known, near.picture, near.correlation)
+                found.setdefault(frozenset((known.digest, near.picture.digest)), pair)
+        return list(found.values())
+
+    def _sketch(self, recipe_id: str, known: Known, print_: Fingerprint) -> Sketch:
+        key = (recipe_id, known.digest)
+        if key not in self._sketches:
+            self._sketches[key] = twins.sketch(twins.texture(print_))
+        return self._sketches[key]
+
+    def _made_prints(self, recipe_id: str, wanted: list[Known]) -> list[tuple[Known, Fingerprint]]:
+        return [(known, print_) for known, print_ in self._prints(recipe_id, wanted) if print_ is not None]
 
     def _own(self, recipe_id: str, image_digest: str, pixels: Stack) -> Fingerprint:
         held, last = self._held.get((recipe_id, image_digest)), self._last
@@ -140,7 +154,7 @@ class Prints:
             print_ = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
         except (DataError, StoreError, ValueError, EOFError, OSError):
             return None  # damaged: it is made again
-        if print_.dtype != np.int8 or print_.ndim != 3:
+        if print_.dtype != np.uint8 or print_.ndim != 3:
             return None
         with self._lock:
             self._held[recipe_id, image_digest] = print_

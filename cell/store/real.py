@@ -321,8 +321,8 @@ class RealImages:
             if like is not None and twin is not None and twin is not split:
                 raise SplitError(
                     f"the picture of {part_id} shows the part {like.picture.part_id} again (its texture correlates to "
-                    f"{like.correlation:.2f}, other parts' to {like.usual:.2f}), which is {twin.value!r}; a part never "
-                    "stands on two sides of a split"
+                    f"{like.correlation:.2f}, the next part's to {like.next:.2f}), which is {twin.value!r}; a part "
+                    "never stands on two sides of a split"
                 )
 
 

@@ -165,5 +165,5 @@ class SeedChecks:
         if like is not None and twin is not None:
             raise DataError(
                 f"{seed.seed_id} shows the part of {twin.seed_id} again (its texture correlates to "
-                f"{like.correlation:.2f}, other parts' to {like.usual:.2f}); refuse one of them"
+                f"{like.correlation:.2f}, the next part's to {like.next:.2f}); refuse one of them"
             )

@@ -64,7 +64,7 @@ store.jobs.start(job.job_id)
 number = 0
 while True:
     number += 1
-    background = store.add_background("plate", f"{job.job_id}-{number}", stack_of(number), Split.LEARN)
+    background = store.add_background("plate", f"{job.job_id}-{number}", stack_of(1000 + number), Split.LEARN)
     print(f"background {background.background_id}", flush=True)
     for one in store.candidates.add_many(job.job_id, "plate", [draft_on(store, "b000001", seeds, "pit")] * 2):
         print(f"candidate {one.candidate_id}", flush=True)
@@ -157,7 +157,7 @@ from tests.store.helpers import review, stack_of
 name, mine = sys.argv[2], sys.argv[3].split(",")
 with LearningStore(StateDir.create(Path(sys.argv[1]))) as store:
     for number in range(25):
-        store.add_background("plate", f"{name}-{number}", stack_of(number), Split.LEARN)
+        store.add_background("plate", f"{name}-{number}", stack_of(1000 + number), Split.LEARN)
         review(store, mine[number % len(mine)], reviewer=name)
         store.requests.begin(Command(request_id=f"{name}-{number}", command="x"))
         store.requests.finish(f"{name}-{number}", Reply())
