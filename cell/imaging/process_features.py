@@ -20,7 +20,6 @@ from scipy import ndimage
 
 from cell.errors import DataError
 from cell.frames import Stack
-from cell.imaging.contrast import BLACK_OFFSET
 from cell.recipes import Recipe
 
 Vector = NDArray[np.float64]
@@ -34,6 +33,10 @@ _LEVEL, _PROFILE, _NOISE, _TEXTURE = 0.01, 0.01, 0.05, 0.02
 _SHIFT, _TURN, _SIZE = 0.15, 0.05, 0.002
 SCALES = 4
 _CELLS = (64, 80)
+#: Added before the logarithm, as a share of full scale: less than the preprocessing's, so that light stays a factor.
+BLACK = 0.01
+#: Details count up to so many times a tile's middle level: what glitters above it clips sooner or later with the light.
+_GLITTER = 1.6
 _TILE, _TILES, _BLOCK = 64, 12, 8
 #: Prior spread of shift (cells), turn (radians) and size where the reference says little: textures without features.
 _PRIOR = (1.0, 1.0, 0.02, 0.02)
@@ -107,7 +110,7 @@ class FrameReader:
         rows, columns = chosen.shape[1] // group, chosen.shape[2] // group
         shaped = chosen[:, : rows * group, : columns * group].reshape(-1, rows, group, columns, group)
         mean = shaped.mean(axis=(2, 4), dtype=np.float32) / np.float32(self._full)
-        log: Maps = np.log(mean + np.float32(BLACK_OFFSET)).astype(np.float32)
+        log: Maps = np.log(mean + np.float32(BLACK)).astype(np.float32)
         return ndimage.gaussian_filter(log, (0, 1.0, 1.0), mode="nearest")
 
     def _begin(self, reference: Maps, firsts: list[Maps]) -> None:
@@ -128,7 +131,7 @@ class FrameReader:
         self._solve = _solver(design, ridge)
 
     def _on_part(self, reference: Maps) -> NDArray[np.bool_]:
-        levels = (np.exp(reference) - BLACK_OFFSET).max(axis=0)
+        levels = (np.exp(reference) - BLACK).max(axis=0)
         bound = 0.25 * float(np.quantile(levels, 0.95))
         if self._carrier is not None:
             bound = max(bound, self._carrier / self._full)
@@ -180,8 +183,8 @@ class FrameReader:
         """Return noise and details, (1 + SCALES, K): log noise variance over level, log relative amplitudes."""
         side = min(_TILE, *self._size) // (1 << SCALES) * (1 << SCALES)
         tiles = np.stack([stack[:, top : top + side, left : left + side] for top, left in self._tiles], axis=1)
-        current = tiles.astype(np.float32)
-        level = np.maximum(current.mean(axis=(2, 3)), 1.0)  # (K, T)
+        level = np.maximum(np.median(tiles, axis=(2, 3)), 1.0).astype(np.float32)  # (K, T)
+        current = np.minimum(tiles.astype(np.float32), _GLITTER * level[..., None, None])
         rows = []
         for scale in range(SCALES):
             a, b = current[..., ::2, ::2], current[..., ::2, 1::2]

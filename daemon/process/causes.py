@@ -18,7 +18,7 @@ from cell.process import Cause
 _VISIBLE = 0.35
 #: Relevant changes from which a kind of feature counts as moved.
 _MOVED = 1.5
-#: A lens spreads fine detail more than coarse; material changes all of it. Ratio of detail 8 to detail 2.
+#: A lens spreads fine detail more than coarse; material changes all of it. Ratio of coarse to fine.
 _LENS_RATIO = 0.6
 #: A camera's gain takes its noise along: least share of the level's change that the noise shows.
 _GAIN_SHARE = 0.6
@@ -135,11 +135,11 @@ def _cause(moves: _Moves) -> Cause:
 
 
 def _spreads(moves: _Moves) -> bool:
-    """Tell whether detail changed as by a lens: all one way, the finer the more, at the same brightness."""
-    fine, middle, coarse = moves.detail[1:]
-    ordered = abs(fine) >= abs(middle) >= abs(coarse) - _MOVED
-    one_way = all(value * fine >= 0 or abs(value) < 1 for value in (middle, coarse))
-    return ordered and one_way and abs(coarse) <= _LENS_RATIO * abs(fine) and abs(moves.level) <= abs(fine)
+    """Tell whether detail changed as by a lens: the finer the more, at the same brightness."""
+    fine = max(moves.detail[:2], key=abs)
+    middle, coarse = moves.detail[2:]
+    fades = abs(coarse) <= _LENS_RATIO * abs(fine) and abs(middle) <= abs(fine)
+    return fades and moves.detail[0] * moves.detail[1] >= 0 and abs(moves.level) <= abs(fine)
 
 
 def _in_log(value: float, kind: str) -> float:

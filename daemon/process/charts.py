@@ -7,7 +7,9 @@ sums run in units of the long-run deviation: as random walks, ordinary variation
 then crosses the limit as rarely as independent variation does (Bagshaw and Johnson, Technometrics 17, 1975). The limit
 follows from the parts that shall pass between two false alarms of all charts together, by Siegmund's formula (1985).
 
-What is less than half of a feature's *relevant* change is never told, however sure it is.
+Small changes are never told, however sure they are: what is less than half of a feature's *relevant* change, and what
+is less than a part-to-part deviation, since shifts, days and lots move a line so much that runs well. While little was
+seen yet, that much more is allowed.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ PARTS_A_FALSE_ALARM = 50_000
 _MARGIN = 10.0
 #: Allowance in long-run deviations: changes of twice that are found soonest.
 _ALLOWANCE = 0.35
+#: Part-to-part deviations by which a line may wander, once all was learned, and how much more at the first alarm.
+_ORDINARY, _EARLY = 1.0, 0.8
 #: Parts from which the first scales are taken, until charts run, and until nothing more is learned.
-WARM_UP, LEAST, MOST = 64, 300, 5000
+WARM_UP, LEAST, MOST = 64, 300, 1500
 #: A part enters the mean only when so many later ones gave no alarm; they also tell what changed.
 DELAY = 128
 #: Values count at most so many deviations from the mean: one defective part is no process change.
@@ -219,7 +223,9 @@ class Charts:
         self._long_run = np.maximum(np.sqrt(long_run), self._scale)
         # The mean is known to so many long-run deviations; a chart must not add its error up for ever.
         uncertain = 3.0 / np.sqrt(count)
-        self._allow = np.maximum(_ALLOWANCE + uncertain, 0.5 * self._relevant / self._long_run)
+        ordinary = _ORDINARY + _EARLY * max(0.0, (MOST - count) / (MOST - LEAST))
+        wander = np.maximum(ordinary * self._scale, 0.5 * self._relevant)
+        self._allow = np.maximum(_ALLOWANCE + uncertain, wander / self._long_run)
 
     def _chart(self, values: Vector) -> Alarm | None:
         away = (self._clipped(values) - self._mean) / self._long_run
