@@ -21,7 +21,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -38,8 +37,6 @@ from drivers.registry import CAMERAS, LazyScene, stage_of
 _PR_SET_NAME = 15
 _CLOSE_S = 3.0
 _MARGIN_S = 1.0
-#: How long it looks for the next call before it sleeps.
-_SPIN_S = 0.3e-3
 
 
 class Host:
@@ -198,7 +195,7 @@ def serve(connection: socket.socket, beside: socket.socket, role: str) -> None:
     threading.Thread(target=_serve_beside, args=(beside, host), name="emulate", daemon=True).start()
     try:
         while True:
-            packet, descriptors = _next_call(connection)
+            packet, descriptors, _, _ = socket.recv_fds(connection, LARGEST, 1)
             if not packet:
                 return
             call = decode_call(packet)
@@ -210,20 +207,6 @@ def serve(connection: socket.socket, beside: socket.socket, role: str) -> None:
     finally:
         limit.set(_CLOSE_S)
         host.close()
-
-
-def _next_call(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """Wait for a call; right behind an exposure the next one is a moment away, and sleeping would cost more than that.
-
-    Waking a sleeping processor took 0.3 ms of each frame on a virtual machine (docs/notes/isolation.md).
-    """
-    until = time.monotonic() + _SPIN_S
-    while time.monotonic() < until:
-        try:
-            return socket.recv_fds(connection, LARGEST, 1, socket.MSG_DONTWAIT)[:2]
-        except BlockingIOError:
-            continue
-    return socket.recv_fds(connection, LARGEST, 1)[:2]
 
 
 def _serve_beside(beside: socket.socket, host: Host) -> None:
