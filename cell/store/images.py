@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,24 +16,10 @@ from cell.defects import LabelMap, Mask
 from cell.errors import DataError
 from cell.frames import FrameSet, StoredStack
 from cell.store.files import read_bytes, write_bytes
+from cell.store.stack_file import FOREIGN, FORMAT, described, one_line
 
 #: Lossless codecs. Deflate (zlib level 1) is the default; `none` is for disks that are faster than the processor.
 Compression = Literal["deflate", "none"]
-
-_FORMAT = "inspectd-stack-1"
-#: What tifffile, imagecodecs and numpy raise for files that are not what they claim to be.
-_FOREIGN = (
-    tifffile.TiffFileError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
 
 
 def stored(frames: FrameSet, **metadata: Any) -> StoredStack:
@@ -72,7 +57,7 @@ def encode_stack(
     pixels = np.ascontiguousarray(stack.pixels)
     pixel_digest = digest.of_array(pixels)
     information = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "shape": list(pixels.shape),
         "dtype": str(pixels.dtype),
         "digest": pixel_digest,
@@ -124,8 +109,8 @@ def read_stack(path: Path, expected_digest: str | None = None) -> StoredStack:
     data = read_bytes(path)
     try:
         pixels, facts = _decode(data)
-    except _FOREIGN as error:
-        raise DataError(f"{path} is not a whole stack of inspectd: {_one_line(error)}; restore or remove it") from error
+    except FOREIGN as error:
+        raise DataError(f"{path} is not a whole stack of inspectd: {one_line(error)}; restore or remove it") from error
     actual = digest.of_array(pixels)
     if actual != facts.get("digest"):
         raise DataError(f"the pixels of {path} are not those that were written; restore it from the backup")
@@ -141,7 +126,7 @@ def read_stack(path: Path, expected_digest: str | None = None) -> StoredStack:
             metadata=dict(facts["metadata"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} lacks what a stack must say of itself: {_one_line(error)}; remove it") from error
+        raise DataError(f"{path} lacks what a stack must say of itself: {one_line(error)}; remove it") from error
     _check_stack(stack)
     return stack
 
@@ -169,8 +154,8 @@ def read_label(path: Path, expected_digest: str | None = None) -> LabelMap:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             mode = picture.mode
             labels: LabelMap = np.asarray(picture).astype(np.uint8)
-    except (*_FOREIGN, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a whole PNG picture: {_one_line(error)}; restore or remove it") from error
+    except (*FOREIGN, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not a whole PNG picture: {one_line(error)}; restore or remove it") from error
     if mode != "L":
         raise DataError(f"{path} is a PNG of mode {mode}, not 8-bit grey; save the mask as 8-bit grey")
     if expected_digest is not None and digest.of_array(labels) != expected_digest:
@@ -184,20 +169,10 @@ def mask_to_label(mask: Mask) -> LabelMap:
 
 
 def _decode(data: bytes) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-    # The facts are compared with the structure before any pixel is decoded, so that a damaged header can't ask for
-    # more memory than the picture it claims to be.
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        facts = json.loads((tiff.imagej_metadata or {}).get("Info", ""))
-        if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
-            raise ValueError("it was not written by inspectd")
-        shape = tuple(int(length) for length in facts["shape"])
-        # Page by page: as a series, tifffile misreads ImageJ stacks of one-pixel images.
-        pages = [tiff.pages[index] for index in range(len(tiff.pages))]
-        found = [(tuple(page.shape), str(page.dtype)) for page in pages]
-        if found != [(shape[1:], str(facts["dtype"]))] * shape[0]:
-            raise ValueError(f"its pages are {found[:2]}, its description says {shape}")
+        pages, facts = described(tiff)
         # Into its place page by page: a large stack must not be in memory twice.
-        stack = np.empty(shape, str(facts["dtype"]))
+        stack = np.empty(tuple(facts["shape"]), str(facts["dtype"]))
         for index, page in enumerate(pages):
             stack[index] = page.asarray(maxworkers=1)
         return stack, facts
@@ -213,7 +188,3 @@ def _check_stack(stack: StoredStack) -> None:
             f"a stack of {pixels.shape[0]} channels needs as many names, exposures and gains, got "
             f"{len(stack.channels)}, {len(stack.exposure_us)} and {len(stack.gain_db)}"
         )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -37,16 +37,21 @@ def pixels(request: Request) -> Response:
 
 def marks(request: Request) -> Response:
     """Answer where a channel is clipped: a PNG to lay over it, transparent elsewhere."""
-    stack = site_of(request).gallery.stack(*_named(request))
+    gallery = site_of(request).gallery
+    stack = gallery.stack(*_named(request))
     channel = _number(request, "c", len(stack.channels))
-    return _lasting(request, clipping_marks(stack, channel, _box(request), _longest(request)), "image/png")
+    with gallery.turn(stack):
+        data = clipping_marks(stack.channel(channel), stack.bit_depth, _box(request), _longest(request))
+    return _lasting(request, data, "image/png")
 
 
 def levels(request: Request) -> Response:
     """Answer the histogram of one channel and what of it is clipped."""
-    stack = site_of(request).gallery.stack(*_named(request))
+    gallery = site_of(request).gallery
+    stack = gallery.stack(*_named(request))
     channel = _number(request, "c", len(stack.channels))
-    found = figures.levels(stack.pixels[channel], stack.bit_depth)
+    with gallery.turn(stack):
+        found = figures.levels(stack.channel(channel), stack.bit_depth)
     body: dict[str, Any] = {
         "bins": found.binned(_BINS).tolist(),
         "full_scale": found.full_scale,
@@ -65,11 +70,11 @@ def values(request: Request) -> Response:
     """Answer the digital numbers of a patch on every channel, (K, height, width) little-endian uint16."""
     stack = site_of(request).gallery.stack(*_named(request))
     box = _box(request)
-    height, width = stack.pixels.shape[1:]
-    if box is None or max(box.width, box.height) > _PATCH_PX or not box.inside(height, width):
+    if box is None or max(box.width, box.height) > _PATCH_PX or not box.inside(stack.height, stack.width):
         raise DataError(f"digital numbers come in patches of at most {_PATCH_PX} pixels inside the picture")
-    patch = stack.pixels[:, box.y : box.y + box.height, box.x : box.x + box.width]
-    return _lasting(request, np.ascontiguousarray(patch, "<u2").tobytes(), "application/octet-stream")
+    patches = (stack.patch(index, box) for index in range(len(stack.channels)))
+    data = b"".join(np.ascontiguousarray(patch, "<u2").tobytes() for patch in patches)
+    return _lasting(request, data, "application/octet-stream")
 
 
 def tagged(request: Request, data: bytes, kind: str, tag: str, caching: str) -> Response:

@@ -6,10 +6,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from cell.defects import Candidate, ImageRef, Seed
-from cell.frames import StoredStack
 from cell.recipes import Rect
 from daemon.web import pixels
-from daemon.web.pixels import Gallery
+from daemon.web.pixels import Gallery, Picture
 
 #: Crops about a defect: margin as a share of its longer side, and the shortest side in pixels.
 _NEAR = (0.6, 48)
@@ -61,8 +60,7 @@ def seed_view(gallery: Gallery, seed: Seed) -> dict[str, Any]:
     Raises `DataError` and `NotFound` when its pictures can't be shown.
     """
     stack = gallery.stack(seed.image.path, seed.image.digest)
-    height, width = stack.pixels.shape[1:]
-    crops = crops_of(seed.box, stack) | {"edit": pixels.around(seed.box, height, width, *_EDIT)}
+    crops = crops_of(seed.box, stack) | {"edit": pixels.around(seed.box, stack.height, stack.width, *_EDIT)}
     return {
         "seed_id": seed.seed_id,
         "part_id": seed.part_id,
@@ -81,7 +79,7 @@ def seed_view(gallery: Gallery, seed: Seed) -> dict[str, Any]:
     }
 
 
-def part_view(image: ImageRef, stack: StoredStack) -> dict[str, Any]:
+def part_view(image: ImageRef, stack: Picture) -> dict[str, Any]:
     """Return the channels of a whole part."""
     return {
         **_facts(stack),
@@ -89,32 +87,31 @@ def part_view(image: ImageRef, stack: StoredStack) -> dict[str, Any]:
     }
 
 
-def crops_of(box: Rect, stack: StoredStack) -> dict[str, Rect]:
+def crops_of(box: Rect, stack: Picture) -> dict[str, Rect]:
     """Return the regions that are shown about a defect: `near` and `wide`."""
-    height, width = stack.pixels.shape[1:]
     return {
-        name: pixels.around(box, height, width, margin, least)
+        name: pixels.around(box, stack.height, stack.width, margin, least)
         for name, (margin, least) in {"near": _NEAR, "wide": _WIDE}.items()
     }
 
 
-def _facts(stack: StoredStack) -> dict[str, Any]:
+def _facts(stack: Picture) -> dict[str, Any]:
     return {
-        "width": int(stack.pixels.shape[2]),
-        "height": int(stack.pixels.shape[1]),
+        "width": stack.width,
+        "height": stack.height,
         "bit_depth": stack.bit_depth,
     }
 
 
 def _channel(
-    stack: StoredStack,
+    stack: Picture,
     index: int,
     crops: dict[str, Rect],
     image: ImageRef,
-    reference: StoredStack,
+    reference: Picture,
     background: ImageRef | None,
 ) -> dict[str, Any]:
-    ranges = {"stretched": pixels.stretch(reference, index), "full": (0, (1 << stack.bit_depth) - 1)}
+    ranges = {"stretched": reference.stretch(index), "full": (0, (1 << stack.bit_depth) - 1)}
     view: dict[str, Any] = {
         "name": stack.channels[index],
         "index": index,

@@ -48,13 +48,13 @@ def test_a_region_lies_in_the_picture_and_holds_the_box_when_it_can(
 def test_a_stretch_shows_the_picture_whatever_its_level() -> None:
     stack = product.part(3)
     for index in range(3):
-        low, high = pixels.stretch(stack, index)
         channel = stack.pixels[index]
+        low, high = pixels.stretch(channel, stack.bit_depth)
         assert 0 <= low < high <= 4095
         assert ((channel < low) | (channel > high)).mean() < 0.005
     dark = product.part(3)
     dark.pixels[:] = 0
-    low, high = pixels.stretch(dark, 0)
+    low, high = pixels.stretch(dark.pixels[0], dark.bit_depth)
     assert low < high
 
 
