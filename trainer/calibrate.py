@@ -82,6 +82,7 @@ def calibrate(
     if not backgrounds and not levels:
         raise CalibrationError("there are no good parts to calibrate from; harvest backgrounds first")
     findings = [sentence for level in levels for sentence in level.findings]
+    _require_repeats(levels)
     _require_order(recipe, backgrounds, levels)
     noises = noises_of(recipe, backgrounds, levels, from_folder=evidence.from_folder)
     lights, light_findings = lights_of(recipe, backgrounds, levels, noises, evidence.taken_at)
@@ -129,6 +130,14 @@ def _channels(
             sharpness=sharpness,
             direction=directions[index],
         )
+
+
+def _require_repeats(levels: Sequence[Level]) -> None:
+    """Refuse repeats of which nothing can be used: who took them wants no degraded calibration in their place."""
+    taken = [level for level in levels if level.kind == REPEATS]
+    if taken and not any(level.stills for level in taken):
+        said = "; ".join(dict.fromkeys(sentence for level in taken for sentence in level.findings))
+        raise CalibrationError(f"nothing of the repeats can be used: {said}")
 
 
 def _require_order(recipe: Recipe, backgrounds: Sequence[Stack], levels: Sequence[Level]) -> None:

@@ -55,6 +55,10 @@ def jpeg_strength(picture: NDArray[Any]) -> float:
 def _phases(picture: Floats) -> Floats:
     blocks = picture.reshape(picture.shape[0] // 8, 8, -1, 8).swapaxes(1, 2)
     coefficients = fft.dctn(blocks, axes=(2, 3), norm="ortho")
-    chosen = np.stack([coefficients[:, :, v, u].ravel() for v, u in _FREQUENCIES])
-    phases: Floats = np.cos(2 * np.pi * chosen[:, :, None] / _STEPS).mean(axis=1)
+    # In single precision, which is several times faster and leaves the phases of 12-bit pixels exact to a hundredth.
+    chosen = np.stack([coefficients[:, :, v, u].ravel() for v, u in _FREQUENCIES]).astype(np.float32)
+    turns = chosen[:, None, :] * np.asarray(1.0 / _STEPS, np.float32)[None, :, None]
+    turns -= np.rint(turns)
+    turns *= np.float32(2 * np.pi)
+    phases: Floats = np.cos(turns, out=turns).mean(axis=2, dtype=np.float64)
     return phases

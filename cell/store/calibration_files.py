@@ -53,7 +53,7 @@ class NewSeries:
         """Make room for it. Raises `StoreError`, `DiskFull`."""
         self._folder = folder / kind
         self._aside = self._folder / _ASIDE
-        self._stem = f"{started:%Y%m%dT%H%M%S}"
+        self._stem = f"{started:%Y%m%dT%H%M%S%f}"
         self._count = 0
         with disk_errors(self._aside):
             make_folder(self._aside)
