@@ -20,6 +20,8 @@ _VISIBLE = 0.35
 _MOVED = 1.5
 #: A lens spreads fine detail more than coarse; material changes all of it. Ratio of coarse to fine.
 _LENS_RATIO = 0.6
+#: Share of the level's change that the profile's must be where the surface and not the light changed.
+_RESHAPED = 0.4
 #: A camera's gain takes its noise along: least share of the level's change that the noise shows.
 _GAIN_SHARE = 0.6
 
@@ -121,10 +123,14 @@ def _cause(moves: _Moves) -> Cause:
     light = max(abs(moves.level), abs(moves.balance), moves.profile)
     brighter = abs(moves.level) >= _MOVED
     gained = brighter and _in_log(moves.noise, "noise") / _in_log(moves.level, "level") >= _GAIN_SHARE
+    # Every light falls otherwise on the part, and all of them alike: it is the part that throws it back otherwise.
+    reshaped = moves.even and moves.profile >= max(2 * _MOVED, _RESHAPED * abs(moves.level)) and texture < light
     # The first rule that holds.
     rules = (
         (moves.place >= _MOVED and moves.place >= max(texture, abs(moves.balance)), Cause.FIXTURE),
-        (texture >= _MOVED and texture >= 0.5 * light, Cause.LENS if _spreads(moves) else Cause.MATERIAL),
+        (_spreads(moves), Cause.LENS),
+        (texture >= _MOVED and texture >= 0.5 * light, Cause.MATERIAL),
+        (reshaped and abs(moves.level) >= _MOVED, Cause.MATERIAL),
         (not moves.even and abs(moves.balance) >= texture, Cause.LAMP),
         (brighter, Cause.CAMERA if gained else Cause.LAMP),
         (abs(moves.noise) >= _MOVED, Cause.CAMERA),
@@ -135,11 +141,13 @@ def _cause(moves: _Moves) -> Cause:
 
 
 def _spreads(moves: _Moves) -> bool:
-    """Tell whether detail changed as by a lens: the finer the more, at the same brightness."""
-    fine = max(moves.detail[:2], key=abs)
+    """Tell whether detail went as a lens out of focus takes it: the finer the more, at the same brightness."""
+    fine = min(moves.detail[:2])
     middle, coarse = moves.detail[2:]
+    if fine > -_MOVED:
+        return False
     fades = abs(coarse) <= _LENS_RATIO * abs(fine) and abs(middle) <= abs(fine)
-    return fades and moves.detail[0] * moves.detail[1] >= 0 and abs(moves.level) <= abs(fine)
+    return fades and max(moves.detail[:2]) <= 0 and max(abs(moves.level), abs(moves.balance)) <= 0.5 * abs(fine)
 
 
 def _in_log(value: float, kind: str) -> float:

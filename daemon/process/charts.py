@@ -37,11 +37,13 @@ _ORDINARY, _EARLY = 1.0, 0.8
 WARM_UP, LEAST, MOST = 64, 300, 1500
 #: A part enters the mean only when so many later ones gave no alarm; they also tell what changed.
 DELAY = 128
-#: Values count at most so many deviations from the mean: one defective part is no process change.
+#: Values count at most so many deviations, or a little more than is ordinary: one defective part is no change.
 _CLIP = 4.0
 _LEVELS = 8
 #: Blocks that a level needs to have a say on the long-run variance.
 _LEAST_BLOCKS = 40
+#: Independent parts that a feature's parts must be worth before it is charted, while the charts still learn.
+_LEAST_EFFECTIVE = 40.0
 _FORMAT = 1
 
 
@@ -95,13 +97,14 @@ class Charts:
         self._mean, self._least_scale = np.zeros(size), np.ones(size)
         self._upper, self._lower = np.zeros(size), np.zeros(size)
         self._zero = np.zeros((2, size), np.int64)  # last part at which each sum was zero
-        # Dyadic blocks: level j sums 2^j parts. Mean, squares and products of neighbours, all about the first mean.
+        # Dyadic blocks, means of 2^j parts: sums, squares and products of neighbours, about the first parts' median.
         self._open = np.zeros((_LEVELS, size))
         self._filled = np.zeros(_LEVELS, np.int64)
         self._blocks = np.zeros(_LEVELS, np.int64)
         self._sums, self._squares, self._products = (np.zeros((_LEVELS, size)) for _ in range(3))
         self._last = np.zeros((_LEVELS, size))
         self._origin = np.zeros(size)
+        self._along = np.zeros(size)  # values times their number
         self._derive()
 
     def restart(self) -> None:
@@ -163,7 +166,7 @@ class Charts:
         self._accumulate(self._clipped(values))
         self.learned += 1
         # The deviations change slowly: looking again with every part would cost more than charting it.
-        if self.learned < LEAST or self.learned % 16 == 0:
+        if self.learned <= LEAST or self.learned % 16 == 0 or self.learned == MOST:
             self._derive()
 
     def _begin(self) -> None:
@@ -173,17 +176,18 @@ class Charts:
         spread = 1.4826 * np.median(np.abs(table - self._origin), axis=0)
         self._least_scale = np.maximum(spread, 0.02 * self._relevant)
         self._mean, self._scale = self._origin.copy(), self._least_scale.copy()
+        self._bound = _CLIP * self._scale
         for values in table:
             self._accumulate(self._clipped(values))
         self._derive()
 
     def _clipped(self, values: Vector) -> Vector:
-        bound = _CLIP * self._scale
-        clipped: Vector = np.minimum(np.maximum(values, self._mean - bound), self._mean + bound)
+        clipped: Vector = np.minimum(np.maximum(values, self._mean - self._bound), self._mean + self._bound)
         return clipped
 
     def _accumulate(self, values: Vector) -> None:
         block = values - self._origin
+        self._along += block * self._blocks[0]
         for level in range(_LEVELS):
             self._sums[level] += block
             self._squares[level] += block * block
@@ -205,27 +209,37 @@ class Charts:
         if self._blocks[0] < 2:
             self._scale = self._least_scale.copy()
             self._long_run, self._allow = self._scale.copy(), np.full(size, np.inf)
+            self._bound = _CLIP * self._scale
             return
-        usable = [level for level in range(_LEVELS) if level == 0 or self._blocks[level] >= _LEAST_BLOCKS]
+        parts = float(self._blocks[0])
+        early = max(0.0, (MOST - parts) / (MOST - LEAST))
+        # A steady drift while the charts learn must not pass for ordinary variation: its share is taken out.
+        middle, spread = (parts - 1) / 2, (parts * parts - 1) / 12
+        slope = (self._along / parts - middle * self._sums[0] / parts) / spread
+        drift = slope * slope * spread
         long_run = np.zeros(size)
-        for level in usable:
+        for level in range(_LEVELS):
             count = float(self._blocks[level])
+            if level and count < _LEAST_BLOCKS:
+                break
             mean = self._sums[level] / count
-            variance = np.maximum(self._squares[level] / count - mean * mean, 1e-300)
-            together = (self._products[level] / (count - 1) - mean * mean) / variance
+            variance = np.maximum(self._squares[level] / count - mean * mean - drift, 1e-300)
+            together = (self._products[level] / (count - 1) - mean * mean - drift) / variance
             # Upper end of what the neighbours' correlation may be; an AR(1) of blocks goes on beyond this level.
             together = np.clip(together + 1 / np.sqrt(count), 0.0, 0.97)
             long_run = np.maximum(long_run, (1 << level) * variance * (1 + together) / (1 - together))
-        count = float(self._blocks[0])
-        self._mean = self._origin + self._sums[0] / count
-        variance = self._squares[0] / count - (self._sums[0] / count) ** 2
+        self._mean = self._origin + self._sums[0] / parts
+        variance = self._squares[0] / parts - (self._sums[0] / parts) ** 2 - drift
         self._scale = np.maximum(np.sqrt(np.maximum(variance, 0)), self._least_scale)
         self._long_run = np.maximum(np.sqrt(long_run), self._scale)
         # The mean is known to so many long-run deviations; a chart must not add its error up for ever.
-        uncertain = 3.0 / np.sqrt(count)
-        ordinary = _ORDINARY + _EARLY * max(0.0, (MOST - count) / (MOST - LEAST))
-        wander = np.maximum(ordinary * self._scale, 0.5 * self._relevant)
+        uncertain = 3.0 / np.sqrt(parts)
+        wander = np.maximum((_ORDINARY + _EARLY * early) * self._scale, 0.5 * self._relevant)
         self._allow = np.maximum(_ALLOWANCE + uncertain, wander / self._long_run)
+        if early > 0:
+            # Parts that go together tell less: a feature waits until as much is known of it as of independent ones.
+            self._allow[parts * (self._scale / self._long_run) ** 2 < _LEAST_EFFECTIVE] = np.inf
+        self._bound = np.maximum(_CLIP * self._scale, wander + (_CLIP - 1) * self._scale)
 
     def _chart(self, values: Vector) -> Alarm | None:
         away = (self._clipped(values) - self._mean) / self._long_run
@@ -254,7 +268,7 @@ class Charts:
             "crossed": np.array([] if alarm is None else alarm.crossed, dtype=np.str_),
             "recent": self._recent,
             "first": np.stack(self._first) if self._first else np.zeros((0, len(self.names))),
-            "vectors": np.stack([self._least_scale, self._upper, self._lower, self._origin, self._mean, self._scale]),
+            "vectors": np.stack([self._least_scale, self._upper, self._lower, self._origin, self._along]),
             "zero": self._zero,
             "levels": np.stack([self._open, self._sums, self._squares, self._products, self._last]),
             "blocks": np.stack([self._filled, self._blocks]),
@@ -275,7 +289,7 @@ class Charts:
         self._recent = np.array(state["recent"], np.float64)
         self._first = [np.array(row, np.float64) for row in state["first"]]
         rows = np.array(state["vectors"], np.float64)
-        self._least_scale, self._upper, self._lower, self._origin, self._mean, self._scale = rows
+        self._least_scale, self._upper, self._lower, self._origin, self._along = rows
         self._zero = np.array(state["zero"], np.int64)
         levels = np.array(state["levels"], np.float64)
         self._open, self._sums, self._squares, self._products, self._last = levels

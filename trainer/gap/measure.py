@@ -304,7 +304,8 @@ def _worst(
 
 
 def _null(evidence: Evidence, codebook: Codebook, rng: np.random.Generator, seed: int) -> list[Measure]:
-    parts = parts_of(evidence.plain)
+    even = null.even(evidence.plain, evidence.calibration)
+    parts = parts_of(even)
     if len(parts) < 2 * LEAST_PARTS:
         return [
             Measure(
@@ -315,9 +316,9 @@ def _null(evidence: Evidence, codebook: Codebook, rng: np.random.Generator, seed
             )
         ]
     chosen = set(rng.permutation(parts)[: len(parts) // 2])
-    edited = [crop for crop in evidence.plain if crop.part in chosen][: _NULL_WINDOWS // 2]
-    untouched = [crop for crop in evidence.plain if crop.part not in chosen][: _NULL_WINDOWS // 2]
-    texture = null.learn_texture(evidence.plain, evidence.calibration)
+    edited = [crop for crop in even if crop.part in chosen][: _NULL_WINDOWS // 2]
+    untouched = [crop for crop in even if crop.part not in chosen][: _NULL_WINDOWS // 2]
+    texture = null.learn_texture(even, evidence.calibration)
     made = [null.null_edit(crop, texture, evidence.calibration, evidence.bit_depth, rng) for crop in edited]
     told = _Side(codebook, surroundings=False).compare(untouched, made, seed)
     if told.p <= _SHOWN and told.low > 0.5:

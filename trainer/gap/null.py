@@ -1,10 +1,10 @@
 """The null edit: a candidate with no defect in it, only its noise made anew; and how noise compares.
 
 What a window shows is texture plus noise, and one picture can't part them. But where the noise law is known, the mean
-spectrum of many windows says how much texture there is at each frequency; given that, the texture behind a window is
-drawn from what it can be (the posterior of Wiener's model: its mean, plus what is not known of it), and fresh noise of
-the calibrated law is put on it. If the law is the camera's, the result has the statistics of an untouched frame; if it
-is not, the noise differs wherever it is not drowned in texture.
+spectra of many windows say how much texture there is at each frequency. Given that, most of the noise is taken out as
+far as it can be known (Wiener's filter), what can't be known of the texture behind it is drawn, and fresh noise of the
+calibrated law is put on. If the law is the camera's, the result has the statistics of an untouched frame; if it is not,
+the noise differs wherever it is not drowned in texture.
 """
 
 from __future__ import annotations
@@ -23,45 +23,105 @@ from trainer.gap.looks import OCTAVES, bands, lag1_of
 
 #: Smoothing that parts the local level from what stands on it, pixels.
 _LEVEL_SIGMA = 4.0
+#: Share of the old noise's amplitude that stays; three quarters of its variance are made anew. With less of it, the
+#: texture that differs from place to place would be drawn anew too, and that is not what is asked.
+KEPT = 0.5
+#: Neighbourhood that tells how much texture a place shows, pixels; and the amounts, in means, that are drawn.
+_NEAR_SIGMA = 3.0
+_AMOUNTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Texture:
-    """Mean power spectrum of windows in units of the calibrated noise, (K, PLAIN, PLAIN): 1 is noise alone."""
+    """How much texture even windows show at each frequency, and how the lights share it, in units of the calibrated
+    noise's power.
 
-    power: NDArray[np.float64]
+    Eigenvectors (PLAIN, PLAIN, K, K) and eigenvalues (PLAIN, PLAIN, K) of the cross spectra, the noise taken off; and
+    their mean.
+    """
+
+    vectors: NDArray[np.complex128]
+    values: NDArray[np.float64]
+    mean: float
 
 
 def learn_texture(crops: Sequence[Crop], calibration: Calibration) -> Texture:
     """Learn how much texture the cell's windows show at each frequency; windows of :func:`crops.plain_crop`."""
+    count = len(calibration.channels)
+    cross = np.zeros((PLAIN, PLAIN, count, count), np.complex128)
+    for crop in crops:
+        seen = _spectrum(_in_noise(crop.pixels, calibration)[0])
+        cross += seen[..., :, None] * seen[..., None, :].conj()
+    values, vectors = np.linalg.eigh(cross / max(len(crops), 1))
+    behind = np.maximum(values - 1, 0)
+    return Texture(vectors, behind, float(behind.mean()))
+
+
+def even(crops: Sequence[Crop], calibration: Calibration, share: float = 0.5) -> list[Crop]:
+    """Return the windows with the least texture, in their order: where there is much, noise is drowned in it."""
+    texture = np.array(
+        [float((np.abs(_spectrum(_in_noise(crop.pixels, calibration)[0])) ** 2).mean()) for crop in crops]
+    )
+    limit = float(np.quantile(texture, share)) if len(crops) else 0.0
+    return [crop for crop, much in zip(crops, texture, strict=True) if much <= limit]
+
+
+def _spectrum(unit: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """Return the tapered spectra of a window's channels, (PLAIN, PLAIN, K); noise alone has power 1."""
     taper = np.hanning(PLAIN)
     window = np.outer(taper, taper)
-    power = np.zeros((len(calibration.channels), PLAIN, PLAIN))
-    for crop in crops:
-        unit, _, _ = _in_noise(crop.pixels, calibration)
-        power += np.abs(fft.fft2(unit * window)) ** 2 / (window**2).sum()
-    return Texture(power / max(len(crops), 1))
+    seen: NDArray[np.complex128] = np.moveaxis(fft.fft2(unit * window) / np.sqrt((window**2).sum()), 0, -1)
+    return seen
 
 
 def null_edit(crop: Crop, texture: Texture, calibration: Calibration, bit_depth: int, rng: np.random.Generator) -> Crop:
     """Return the window with the noise inside its disc made anew, rounded and clipped as the camera would."""
     unit, level, sigma = _in_noise(crop.pixels, calibration)
-    behind = np.maximum(texture.power - 1, 0)
-    share = behind / (behind + 1)
-    drawn = np.empty_like(unit)
-    for index in range(len(unit)):
-        mean = fft.ifft2(fft.fft2(unit[index]) * share[index]).real
-        unknown = fft.ifft2(fft.fft2(rng.standard_normal(unit[index].shape)) * np.sqrt(share[index])).real
-        drawn[index] = mean + unknown
+    drawn = _behind(unit, texture, rng)
     signal = level + sigma * drawn
     top = float((1 << bit_depth) - 1)
     fresh = np.stack(
-        [noise.sample(c.noise, np.clip(s, 0, top), rng) for c, s in zip(calibration.channels, signal, strict=True)]
+        [
+            noise.sample(c.noise, np.clip(s, 0, top), rng) - np.clip(s, 0, top)
+            for c, s in zip(calibration.channels, level, strict=True)
+        ]
     )
-    # What is below black or above white has no noise of its own.
-    made = np.where((signal < 0) | (signal > top), signal, fresh)
+    made = signal + np.sqrt(1 - KEPT**2) * fresh
     pixels = np.where(crop.inside, np.rint(np.clip(made, 0, top)), crop.pixels).astype(np.float32)
     return Crop(pixels, crop.inside, crop.around, crop.part, crop.name)
+
+
+def _behind(unit: NDArray[np.float64], texture: Texture, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw the texture that may stand behind a noisy window, (K, h, w), both in units of the noise.
+
+    Places differ in how much of the same texture they show: it is drawn for several amounts, and each pixel takes what
+    lies between the two next to its neighbourhood's own.
+    """
+    near = ndimage.gaussian_filter((unit**2).mean(axis=0), _NEAR_SIGMA, mode="nearest")
+    own = np.maximum(near - 1, 0) / max(texture.mean, 1e-9)
+    turned = texture.vectors.conj().swapaxes(-1, -2)
+
+    def components(maps: NDArray[np.float64]) -> NDArray[np.complex128]:
+        spectra = np.moveaxis(fft.fft2(maps), 0, -1)[..., None]
+        found: NDArray[np.complex128] = (turned @ spectra)[..., 0]
+        return found
+
+    seen, white = components(unit), components(rng.standard_normal(unit.shape))
+    drawn = []
+    for amount in _AMOUNTS:
+        share = amount * texture.values / (amount * texture.values + 1)
+        kept = KEPT + (1 - KEPT) * share
+        # What keeps the power that there was, less the fresh noise that is still to come; for a share of 1 its limit.
+        unknown = (1 - kept**2) / np.maximum(1 - share, 1e-9) - (1 - KEPT**2)
+        mixed = (texture.vectors @ (seen * kept + white * np.sqrt(np.maximum(unknown, 0)))[..., None])[..., 0]
+        drawn.append(fft.ifft2(np.moveaxis(mixed, -1, 0)).real)
+    place = np.interp(own, _AMOUNTS, np.arange(len(_AMOUNTS)))
+    low = np.minimum(place.astype(np.intp), len(_AMOUNTS) - 2)
+    part = place - low
+    table = np.stack(drawn)  # (A, K, h, w)
+    rows, columns = np.indices(own.shape)
+    below, above = table[low, :, rows, columns], table[low + 1, :, rows, columns]  # (h, w, K)
+    return np.moveaxis((1 - part)[..., None] * below + part[..., None] * above, -1, 0)
 
 
 def _in_noise(pixels: Maps, calibration: Calibration) -> tuple[NDArray[np.float64], Maps, NDArray[np.float64]]:
@@ -83,60 +143,66 @@ class NoiseRatios:
 
 
 class NoiseTally:
-    """Adds windows up part by part, so that the ratios of any choice of parts are cheap."""
+    """Adds windows up part by part, so that the figures of any choice of parts are cheap.
+
+    Powers are averaged as logarithms: one strong defect must not speak for all.
+    """
 
     def __init__(self, crops: Sequence[Crop]) -> None:
         self.parts = tuple(dict.fromkeys(crop.part for crop in crops))
         number = {part: index for index, part in enumerate(self.parts)}
         count = len(crops[0].pixels)
-        # By part: summed squares of the octaves, and moments of the windows' level and finest variance.
-        self.power = np.zeros((len(self.parts), count, OCTAVES))
-        self.pixels = np.zeros(len(self.parts))
-        self.lag = np.zeros((len(self.parts), count))
-        self.windows = np.zeros(len(self.parts))
-        self.moments = np.zeros((len(self.parts), count, 2))
+        self._power = np.zeros((len(self.parts), count, OCTAVES))
+        self._slope = np.zeros((len(self.parts), count))
+        self._lag = np.zeros((len(self.parts), count))
+        self._windows = np.zeros(len(self.parts))
         for crop in crops:
             self._add(number[crop.part], crop)
 
     def _add(self, part: int, crop: Crop) -> None:
         region = crop.inside
         fine = bands(crop.pixels)
-        self.power[part] += (fine[:, :, region] ** 2).sum(axis=2)
-        self.pixels[part] += region.sum()
-        self.windows[part] += 1
-        for index, octaves in enumerate(fine):
-            self.lag[part, index] += float(np.mean(lag1_of(octaves[0] + octaves[1], region)))
-            level, variance = float(crop.pixels[index][region].mean()), float((octaves[0][region] ** 2).mean())
-            self.moments[part, index] += (level * level, level * variance)
+        power = (fine[:, :, region] ** 2).mean(axis=2) + 1e-6
+        level = np.maximum(crop.pixels[:, region].mean(axis=1), 1.0)
+        self._windows[part] += 1
+        self._power[part] += np.log(power)
+        # Through black: a window's levels span too little to tell the slope from the read noise.
+        self._slope[part] += np.log(power[:, 0] / level)
+        self._lag[part] += [float(np.mean(lag1_of(octaves[0] + octaves[1], region))) for octaves in fine]
 
     def of(self, chosen: NDArray[np.intp]) -> NoiseRatios:
-        """Return the sums over a choice of parts (with repeats), as slopes, mean powers and mean lags."""
-        pixels, windows = self.pixels[chosen].sum(), self.windows[chosen].sum()
-        # Through black: a window's levels span too little to tell the slope from the read noise.
-        square, product = np.moveaxis(self.moments[chosen].sum(axis=0), 1, 0)
-        return NoiseRatios(product / square, self.power[chosen].sum(axis=0) / pixels, self.lag[chosen].sum(0) / windows)
+        """Return slopes, powers and correlations over a choice of parts, with repeats."""
+        windows = self._windows[chosen].sum()
+        return NoiseRatios(
+            np.exp(self._slope[chosen].sum(axis=0) / windows),
+            np.exp(self._power[chosen].sum(axis=0) / windows),
+            self._lag[chosen].sum(axis=0) / windows,
+        )
 
 
 def compare(
     real: NoiseTally, synthetic: NoiseTally, draws: int = 400, seed: int = 0
 ) -> tuple[NoiseRatios, NoiseRatios, NoiseRatios]:
-    """Return the ratios synthetic over real, and the ends of their 95 % intervals by parts."""
+    """Return the ratios synthetic over real, and the ends of their 95 % intervals by parts.
+
+    Where both are of the same parts, the same ones are drawn on both sides.
+    """
     rng = np.random.default_rng(seed)
     counts = len(real.parts), len(synthetic.parts)
+    same = real.parts == synthetic.parts
     value = _ratios(real.of(np.arange(counts[0])), synthetic.of(np.arange(counts[1])))
-    drawn = [
-        _ratios(real.of(rng.integers(0, counts[0], counts[0])), synthetic.of(rng.integers(0, counts[1], counts[1])))
-        for _ in range(draws)
-    ]
-    ends = []
-    for share in (0.025, 0.975):
-        ends.append(
-            NoiseRatios(
-                np.quantile([one.slope for one in drawn], share, axis=0),
-                np.quantile([one.octaves for one in drawn], share, axis=0),
-                np.quantile([one.lag1 for one in drawn], share, axis=0),
-            )
+    drawn = []
+    for _ in range(draws):
+        one = rng.integers(0, counts[0], counts[0])
+        drawn.append(_ratios(real.of(one), synthetic.of(one if same else rng.integers(0, counts[1], counts[1]))))
+    ends = [
+        NoiseRatios(
+            np.quantile([one.slope for one in drawn], share, axis=0),
+            np.quantile([one.octaves for one in drawn], share, axis=0),
+            np.quantile([one.lag1 for one in drawn], share, axis=0),
         )
+        for share in (0.025, 0.975)
+    ]
     return value, ends[0], ends[1]
 
 

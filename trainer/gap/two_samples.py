@@ -21,7 +21,7 @@ FOLDS = 5
 _RIDGE = 0.1
 _PERMUTATIONS, _RESAMPLES = 200, 400
 #: Standard deviations beyond which a figure of one window says no more.
-_CLIP = 6.0
+_CLIP = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _mmd(kernel: Table, synthetic: Labels, same: NDArray[np.intp] | None = None)
 
 def _standardised(table: Table) -> Table:
     centre = np.median(table, axis=0)
-    spread = np.maximum(1.4826 * np.median(np.abs(table - centre), axis=0), 1e-3 + 0.1 * table.std(axis=0))
+    spread = np.maximum(1.4826 * np.median(np.abs(table - centre), axis=0), 1e-6 + 0.5 * table.std(axis=0))
     clipped: Table = np.clip((table - centre) / spread, -_CLIP, _CLIP)
     return clipped
 
