@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
 
 from cell.frames import Stack
 
@@ -31,7 +31,7 @@ _COURSE_PX, _STRENGTH_PX = 2.0, 6.0
 #: Largest shift between two pictures of one part, share of the side.
 _REACH = 0.06
 #: Least correlation of a near-duplicate, and the largest share that 1 minus it may be of the next part's.
-LEAST, RATIO = 0.9, 0.3
+LEAST, RATIO = 0.8, 0.5
 #: Correlation from which a pair is one while no further part is known to compare with.
 CERTAIN = 0.98
 #: Pictures that are looked at closely.
@@ -68,8 +68,8 @@ def texture(print_: Fingerprint) -> Texture:
     """Return what is fine in a fingerprint, evened out over it, of mean 0 and norm 1; all 0 where nothing is."""
     out = np.zeros(print_.shape, np.float32)
     for channel, even in zip(print_.astype(np.float32), out, strict=True):
-        detail = channel - ndimage.gaussian_filter(channel, _COURSE_PX, mode="nearest")
-        strength = np.sqrt(ndimage.gaussian_filter(detail**2, _STRENGTH_PX, mode="nearest"))
+        detail = channel - _blurred(channel, _COURSE_PX)
+        strength = np.sqrt(_blurred(detail**2, _STRENGTH_PX))
         floor = 0.25 * float(np.sqrt((detail**2).mean()))
         if floor > 1e-3:
             limited = np.clip(detail / (strength + floor), -2.5, 2.5)
@@ -80,9 +80,9 @@ def texture(print_: Fingerprint) -> Texture:
 
 def sketch(fine: Texture) -> Sketch:
     """Return the spectrum of a texture at half its size, all channels together, for :func:`rank`."""
-    flat = ndimage.gaussian_filter(fine.mean(axis=0), 1.0, mode="nearest")[::2, ::2]
+    flat = _blurred(fine.mean(axis=0), 1.0)[::2, ::2]
     norm = float(np.linalg.norm(flat))
-    found: Sketch = fft.rfft2(flat / norm if norm > 0 else flat, s=_padded(flat.shape)).astype(np.complex64)
+    found: Sketch = np.fft.rfft2(flat / norm if norm > 0 else flat, s=_padded(flat.shape)).astype(np.complex64)
     return found
 
 
@@ -91,7 +91,7 @@ def rank(one: Sketch, others: Sequence[Sketch]) -> NDArray[np.float64]:
     found = np.full(len(others), -1.0)
     for index, two in enumerate(others):
         if two.shape == one.shape:
-            surface = fft.irfft2(np.conj(one) * two)
+            surface = np.fft.irfft2(np.conj(one) * two)
             found[index] = float(_near(surface, surface.shape).max())
     return found
 
@@ -101,17 +101,17 @@ def correlation(one: Texture, two: Texture) -> float:
     if one.shape != two.shape or not one.any() or not two.any():
         return 0.0
     size = _padded(one.shape[1:])
-    spectrum = fft.rfft2(two, s=size)
-    surface = fft.irfft2((np.conj(fft.rfft2(one, s=size)) * spectrum).sum(axis=0), s=size)
+    spectrum = np.fft.rfft2(two, s=size)
+    surface = np.fft.irfft2((np.conj(np.fft.rfft2(one, s=size)) * spectrum).sum(axis=0), s=size)
     near = _near(surface, one.shape[1:])
     row, column = (int(at) for at in np.unravel_index(int(near.argmax()), near.shape))
     far = [length // 2 for length in near.shape]
     down = row - far[0] + _between(near[:, column], row)
     across = column - far[1] + _between(near[row, :], column)
-    turn = np.exp(2j * np.pi * (down * fft.fftfreq(size[0])[:, None] + across * fft.rfftfreq(size[1])[None, :])).astype(
-        np.complex64
-    )
-    moved = fft.irfft2(spectrum * turn, s=size)[:, : one.shape[1], : one.shape[2]]
+    turn = np.exp(
+        2j * np.pi * (down * np.fft.fftfreq(size[0])[:, None] + across * np.fft.rfftfreq(size[1])[None, :])
+    ).astype(np.complex64)
+    moved = np.fft.irfft2(spectrum * turn, s=size)[:, : one.shape[1], : one.shape[2]]
     inner = (slice(None), *(slice(f, length - f) for f, length in zip(_far(one.shape[1:]), one.shape[1:], strict=True)))
     a, b = one[inner].ravel(), moved[inner].ravel().astype(np.float32)
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
@@ -136,12 +136,36 @@ def judged(found: Sequence[float], parts: Sequence[str]) -> Twin | None:
     return Twin(best, value, following)
 
 
+def _blurred(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    # By matrices instead of scipy's filters: the trainer's service opens the store and is kept small.
+    down, across = (_gaussian(length, sigma) for length in picture.shape)
+    return np.asarray(down @ picture @ across.T)
+
+
+@lru_cache(maxsize=32)
+def _gaussian(length: int, sigma: float) -> NDArray[np.float32]:
+    """Return the matrix of a Gaussian filter along one axis; at the rim what is missing is left out."""
+    offsets = np.arange(length)[:, None] - np.arange(length)[None, :]
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    matrix: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return matrix
+
+
 def _padded(shape: tuple[int, ...]) -> tuple[int, ...]:
-    # An even last length, which is what irfft2 gives back by itself.
-    sizes = [fft.next_fast_len(length + far, real=True) for length, far in zip(shape, _far(shape), strict=True)]
-    while sizes[-1] % 2:
-        sizes[-1] = fft.next_fast_len(sizes[-1] + 1, real=True)
-    return tuple(sizes)
+    return tuple(_fast(length + far) for length, far in zip(shape, _far(shape), strict=True))
+
+
+def _fast(length: int) -> int:
+    """Return the next even length without prime factors above 5."""
+    length += length % 2
+    while True:
+        rest = length
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return length
+        length += 2
 
 
 def _far(shape: tuple[int, ...]) -> list[int]:

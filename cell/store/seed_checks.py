@@ -90,7 +90,11 @@ class SeedChecks:
         """Return of which earlier seed's part one is another picture, by seed id."""
         found: dict[str, str] = {}
         for index, seed in enumerate(learned):
-            earlier = [one for one in learned[:index] if one.image.digest != seed.image.digest]
+            earlier = [
+                one
+                for one in learned[:index]
+                if one.defect_class == seed.defect_class and one.image.digest != seed.image.digest
+            ]
             same = next((one for one in earlier if one.part_id == seed.part_id), None)
             if same is None and earlier:
                 like = self._prints.likeness_of(recipe.recipe_id, seed.image.digest, part_id=seed.part_id)

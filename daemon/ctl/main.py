@@ -16,6 +16,7 @@ from daemon.ctl import (
     calibration,
     camera,
     deployment,
+    folders,
     gap,
     jobs,
     learning,
@@ -25,6 +26,7 @@ from daemon.ctl import (
     recipes,
     results,
     review,
+    seeds,
     sim,
     watch,
 )
@@ -47,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_LEARNING = (learning, calibration, process, gap, review, jobs)
+_LEARNING = (learning, seeds, folders, calibration, process, gap, review, jobs)
 for _module in (line, recipes, results, *_LEARNING, deployment, camera, light, sim, doctor, admin):
     _module.register(app)
 watch.register(camera.group)

@@ -18,7 +18,7 @@ from cell import digest
 from cell.errors import InspectdError, NotFound
 from cell.settings import Settings
 from cell.store.layout import StateDir
-from daemon.web import jobs, live, peers, pictures, review, seeds
+from daemon.web import anomaly, jobs, live, peers, pictures, review, seeds
 from daemon.web.pixels import Gallery
 from daemon.web.security import Guard, Tokens, check_host, checked_name, reviewer_cookie
 from daemon.web.site import Site, read_body, refused, text_of
@@ -63,6 +63,7 @@ def create_app(settings: Settings, timeout_s: float = 5.0) -> Starlette:
             *pictures.ROUTES,
             *review.ROUTES,
             *seeds.ROUTES,
+            *anomaly.ROUTES,
             *jobs.ROUTES,
             *live.ROUTES,
         ],

@@ -1,4 +1,4 @@
-"""The seeds page: proposals of harvest become seeds when a person confirms class and mask."""
+"""The seeds page: proposals become seeds when a person confirms class and mask, and says what else a part shows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.routing import Route
 
-from cell.defects import LabelMap, Mask, Seed
+from cell.defects import LabelMap, Mask, Seed, SeedState
 from cell.errors import DataError, NotFound
 from cell.recipes import Rect
 from cell.store import images
 from daemon.web import views
+from daemon.web.pixels import outline
 from daemon.web.site import Answer, Site, action, page, parsed, query, text_of
 
 #: Longest side of a drawn mask, pixels: what a browser's canvas and a request hold.
@@ -32,13 +33,36 @@ def listed(site: Site, request: Request) -> Answer:
         arguments["state"] = request.query_params["state"]
     found = parsed(_SEEDS, site.trainer.call("inspectd.seeds", arguments).get("seeds"), "seeds")
     shown, broken = [], []
+    everything = found
+    if "state" in arguments:
+        everything = parsed(_SEEDS, site.trainer.call("inspectd.seeds", {"recipe_id": recipe_id}).get("seeds"), "seeds")
     for seed in found:
         try:
-            shown.append(views.seed_view(site.gallery, seed))
+            shown.append(_shown(site, seed, everything))
         except (DataError, NotFound) as error:
             broken.append({"seed_id": seed.seed_id, "message": str(error)})
     classes = [defect.name for defect in site.recipe(recipe_id).defect_classes]
     return {"seeds": shown, "broken": broken, "classes": classes}
+
+
+def lacks(site: Site, request: Request) -> Answer:
+    """Answer where the seeds of each class stand and what the set lacks."""
+    return site.trainer.call("inspectd.seeds.lacks", {"recipe_id": request.query_params.get("recipe", "")})
+
+
+def also(site: Site, reviewer: str, body: Answer) -> Answer:
+    """Add another defect on the same picture: another region, of any class."""
+    seed = _seed(site, text_of(body, "recipe"), text_of(body, "seed_id"))
+    label = site.gallery.label(seed.mask)
+    mask = merged(np.zeros_like(label), _box(body.get("box")), decode_mask(body.get("mask")))
+    arguments = {
+        "seed_id": seed.seed_id,
+        "defect_class": text_of(body, "defect_class"),
+        "reviewer": reviewer,
+        "is_person": True,
+        "mask_png_base64": encode_mask(mask),
+    }
+    return site.trainer.call("inspectd.seed.also", arguments)
 
 
 def confirm(site: Site, reviewer: str, body: Answer) -> Answer:
@@ -101,6 +125,29 @@ def encode_mask(mask: Mask) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
+def _shown(site: Site, seed: Seed, everything: list[Seed]) -> Answer:
+    """Return a seed's view, what harvest found on it, and the other defects of its picture."""
+    siblings = [
+        one
+        for one in everything
+        if one.image.digest == seed.image.digest and one.seed_id != seed.seed_id and one.state is SeedState.CONFIRMED
+    ]
+    return views.seed_view(site.gallery, seed) | {
+        "image": seed.image.model_dump(),
+        "proposed_by": seed.proposed_by,
+        "anomaly": seed.anomaly,
+        "regions": [region.model_dump(exclude={"look"}) for region in seed.regions],
+        "siblings": [
+            {
+                "seed_id": one.seed_id,
+                "defect_class": one.defect_class,
+                "outline": outline(site.gallery.label(one.mask)),
+            }
+            for one in siblings
+        ],
+    }
+
+
 def _seed(site: Site, recipe_id: str, seed_id: str) -> Seed:
     found = parsed(_SEEDS, site.trainer.call("inspectd.seeds", {"recipe_id": recipe_id}).get("seeds"), "seeds")
     for seed in found:
@@ -119,6 +166,8 @@ def _box(value: object) -> Rect:
 ROUTES = [
     Route("/seeds", page("seeds.html")),
     Route("/api/seeds", query(listed)),
+    Route("/api/seeds/lacks", query(lacks)),
+    Route("/api/seeds/also", action(also), methods=["POST"]),
     Route("/api/seeds/confirm", action(confirm), methods=["POST"]),
     Route("/api/seeds/refuse", action(refuse), methods=["POST"]),
 ]

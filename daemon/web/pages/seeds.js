@@ -1,12 +1,16 @@
-// Seeds: a person looks at each proposal, corrects its mask and class, and confirms or refuses it.
+// Seeds: a person looks at each proposal on every channel, corrects its mask and class, confirms or refuses it, and says
+// what else the part shows. Beside it stands what the set still lacks.
 
 import { $, askName, element, get, notice, post, recipeChoice, svg, typing } from "./common.js";
-import { overlay, put } from "./pictures.js";
+import { begin, beginChange, easel, endChange, exported, filled, grow, move, paint, place, redo, replace, show, stroke, undo, zoom } from "./easel.js";
+import { put } from "./pictures.js";
 
 const canvas = $("mask");
-const pen = canvas.getContext("2d", { willReadFrequently: true });
-const COLOUR = "rgb(255 196 60)";
-const state = { recipe: "", shown: "proposed", seeds: [], classes: [], index: 0, channel: 0, cls: "", erase: false, width: 5, undo: [], drawn: false, visible: true };
+const heat = $("heat");
+const state = {
+  recipe: "", shown: "proposed", seeds: [], classes: [], index: 0, channel: 0, cls: "", tool: "brush", width: 5, reach: 50,
+  map: null, mapKey: "", also: false, wanded: null, visible: true, heated: false, run: 0,
+};
 
 async function start(keep = 0) {
   $("seeds").setAttribute("aria-busy", "true");
@@ -22,9 +26,11 @@ async function start(keep = 0) {
   rail();
   select(Math.min(keep, state.seeds.length - 1));
   $("seeds").setAttribute("aria-busy", "false");
+  lacks();
 }
 
 const current = () => state.seeds[state.index];
+const open = () => state.shown !== "refused" && Boolean(current());
 
 function rail() {
   $("rail").replaceChildren(...state.seeds.map((seed, index) => {
@@ -41,58 +47,106 @@ function rail() {
 async function select(index) {
   state.index = Math.max(0, index);
   const seed = current();
-  const open = Boolean(seed) && state.shown === "proposed";
-  for (const id of ["tools", "verbs"]) $(id).hidden = !open;
-  $("confirm").disabled = $("refuse").disabled = true;
+  const run = ++state.run;
+  Object.assign(state, { also: false, map: null, mapKey: "", wanded: null });
+  for (const id of ["tools", "verbs"]) $(id).hidden = !open();
+  enable(false);
   document.body.dataset.seed = "";
   [...$("rail").querySelectorAll(".tile")].forEach((tile, at) => tile.setAttribute("aria-pressed", at === state.index));
-  $("seed-note").hidden = open || !seed;
+  $("seed-note").hidden = !seed || state.shown === "proposed";
   if (!seed) {
-    $("seed-name").textContent = state.shown === "proposed" ? "Nothing waits for confirmation" : "";
-    $("seed-facts").textContent = "";
-    $("canvas-box").querySelector(".layer").replaceChildren();
-    overlay($("canvas-box"), { x: 0, y: 0, width: 1, height: 1 }, "");
-    canvas.width = canvas.height = 1;
-    $("classes").replaceChildren();
-    $("channels").replaceChildren();
+    empty();
     return;
   }
   const why = seed.reason ? `: ${seed.reason}` : "";
   $("seed-note").textContent = seed.confirmed_by ? `${seed.state} by ${seed.confirmed_by}${why}` : seed.state;
-  Object.assign(state, { cls: seed.defect_class, undo: [], drawn: false, channel: Math.min(state.channel, seed.channels.length - 1) });
+  Object.assign(state, { cls: seed.defect_class, channel: Math.min(state.channel, seed.channels.length - 1) });
   $("seed-name").textContent = `Part ${seed.part_id}`;
+  begin(seed.width, seed.height, filled(seed.outline, seed.width, seed.height), seed.crops.edit);
+  canvas.hidden = !open();
+  words();
   choices();
   await redraw();
-  if (current() !== seed) return;
-  proposed(seed);
-  $("confirm").disabled = $("refuse").disabled = !open;
+  if (run !== state.run) return;
+  enable(open());
   document.body.dataset.seed = seed.seed_id;
   $("rail").children[state.index]?.scrollIntoView({ block: "nearest" });
 }
 
+function empty() {
+  $("seed-name").textContent = state.shown === "proposed" ? "Nothing waits for confirmation" : "";
+  $("seed-facts").textContent = "";
+  $("canvas-box").querySelector(".layer").replaceChildren();
+  $("canvas-box").querySelector("svg.overlay").replaceChildren();
+  begin(1, 1, new Uint8Array(1), { x: 0, y: 0, width: 1, height: 1 });
+  heat.width = heat.height = 1;
+  for (const id of ["found", "part-block"]) $(id).hidden = true;
+  $("classes").replaceChildren();
+  $("channels").replaceChildren();
+}
+
+function enable(on) {
+  for (const id of ["confirm", "refuse", "also"]) $(id).disabled = !on;
+}
+
+function words() {
+  const confirmed = state.shown === "confirmed";
+  $("question").textContent = state.also ? "What else is on it?" : confirmed ? "Is the mask right?" : "Is this a defect?";
+  $("hint").textContent = state.also
+    ? "Draw the other defect, choose its class and add it. Blue is what is marked already."
+    : "The generator learns from what you confirm: check the mask, then the class.";
+  $("confirm-text").textContent = state.also ? "Add" : confirmed ? "Correct" : "Confirm";
+  $("refuse-text").textContent = confirmed ? "Take back" : "Refuse";
+  $("also-text").textContent = state.also ? "Back to the first" : "Also on this part";
+  $("seeds").classList.toggle("is-also", state.also);
+}
+
+// ---- what is looked at
+
+const at = (channel, box) => {
+  const { image } = current();
+  const { low, high } = channel.ranges.stretched;
+  return `/pixels/${image.path}?d=${image.digest}&c=${channel.index}&lo=${low}&hi=${high}&box=${box.x},${box.y},${box.width},${box.height}`;
+};
+
 async function redraw() {
   const seed = current();
   if (!seed) return;
-  const region = seed.crops.edit;
-  const range = seed.channels[state.channel].ranges.stretched;
+  const { view } = easel;
+  const channel = seed.channels[state.channel];
   const box = $("canvas-box");
-  fit(box, region);
-  await put(box, range.edit, region, open() ? "" : seed.outline, { alt: "region about the defect" });
-  box.classList.add("sharp");
-  $("seed-facts").textContent = `${region.width} × ${region.height} px about it, ${seed.channels[state.channel].name}, ${range.low}–${range.high} DN shown black to white, ${seed.split === "held-out" ? "held out: measures models, is never learned from" : "learned from"}`;
-  [...$("channels").children].forEach((button, at) => button.setAttribute("aria-pressed", at === state.channel));
+  fit(box, view);
+  drawHeat();
+  await put(box, at(channel, view), view, open() ? "" : seed.outline, { alt: "region about the defect" });
+  if (current() !== seed) return;
+  siblings(box, seed);
+  box.classList.toggle("sharp", box.clientWidth / view.width >= 2);
+  const { low, high } = channel.ranges.stretched;
+  const use = seed.split === "held-out" ? "held out: measures models, is never learned from" : "learned from";
+  const whose = seed.proposed_by ? `, proposed by ${seed.proposed_by}` : "";
+  $("seed-facts").textContent = `${view.width} × ${view.height} px, ${channel.name}, ${low}–${high} DN shown black to white, ${use}${whose}`;
+  [...$("channels").children].forEach((tile, index) => {
+    tile.setAttribute("aria-pressed", index === state.channel);
+    const picture = tile.querySelector(".picture");
+    put(picture, at(seed.channels[index], view), view, "").catch(() => {});
+  });
   [...$("classes").children].forEach((button) => button.setAttribute("aria-checked", button.dataset.name === state.cls));
 }
 
-// The box has the region's own shape, so that the canvas, the picture and the pointer agree to the pixel.
-function fit(box, region) {
+// The box has the view's own shape, so that the canvas, the picture and the pointer agree to the pixel.
+function fit(box, view) {
   const room = box.parentElement;
-  const scale = Math.min(room.clientWidth / region.width, (room.clientHeight - 40) / region.height);
-  box.style.width = `${Math.floor(region.width * scale)}px`;
-  box.style.height = `${Math.floor(region.height * scale)}px`;
+  const scale = Math.min(room.clientWidth / view.width, room.clientHeight / view.height);
+  box.style.width = `${Math.max(1, Math.floor(view.width * scale))}px`;
+  box.style.height = `${Math.max(1, Math.floor(view.height * scale))}px`;
 }
 
-const open = () => state.shown === "proposed";
+function siblings(box, seed) {
+  const layer = box.querySelector("svg.overlay");
+  const { view } = easel;
+  layer.setAttribute("viewBox", `${view.x} ${view.y} ${view.width} ${view.height}`);
+  for (const sibling of seed.siblings) layer.append(svg("path", { d: sibling.outline, class: "casing" }), svg("path", { d: sibling.outline, class: "sibling" }));
+}
 
 function choices() {
   const seed = current();
@@ -103,146 +157,259 @@ function choices() {
     return button;
   }));
   $("channels").replaceChildren(...seed.channels.map((channel, index) => {
-    const button = element("button", { type: "button" }, channel.name);
-    button.addEventListener("click", () => { state.channel = index; button.blur(); redraw(); });
+    const box = element("div", { class: "picture" }, element("div", { class: "layer" }));
+    box.append(svg("svg", { class: "overlay" }));
+    const tile = element("button", { type: "button", class: "tile" }, box, element("span", {}, channel.name));
+    tile.addEventListener("click", () => { state.channel = index; tile.blur(); redraw(); });
+    return tile;
+  }));
+  $("found").hidden = !open() || !seed.regions.length;
+  $("regions").replaceChildren(...seed.regions.map((region) => {
+    const called = region.suggested_class || region.group || "region";
+    const lights = region.channels.length ? ` on ${region.channels.join(", ")}` : "";
+    const button = element("button", { type: "button", title: `Keep this region alone${lights}` }, called, element("span", { class: "dim" }, `${region.area_px} px`));
+    button.addEventListener("click", () => { button.blur(); only(region); });
     return button;
   }));
+  $("part-block").hidden = !seed.siblings.length;
+  $("siblings").replaceChildren(...seed.siblings.map((one) => element("li", {}, one.defect_class, element("span", { class: "dim" }, one.seed_id))));
 }
 
-// ---- the mask: a canvas in the region's own pixels
-
-function proposed(seed) {
-  const region = seed.crops.edit;
-  canvas.width = region.width;
-  canvas.height = region.height;
-  canvas.hidden = !open();
-  pen.clearRect(0, 0, canvas.width, canvas.height);
-  fill(seed, region);
-}
-
-// The outline runs along pixels' edges, so filling it by the even-odd rule from its vertical pieces gives the mask back.
-function fill(seed, region) {
-  const rows = new Map();
-  for (const [, x, y, length] of seed.outline.matchAll(/M(\d+) (\d+)v(\d+)/g)) {
-    for (let row = Number(y); row < Number(y) + Number(length); row += 1) {
-      if (!rows.has(row)) rows.set(row, []);
-      rows.get(row).push(Number(x));
-    }
+// Of what was proposed, this region alone: the others are other defects, or none.
+function only(region) {
+  const seed = current();
+  const proposed = filled(seed.outline, seed.width, seed.height);
+  const kept = new Uint8Array(proposed.length);
+  const { box } = region;
+  for (let y = box.y; y < box.y + box.height; y += 1) {
+    const from = y * seed.width + box.x;
+    kept.set(proposed.subarray(from, from + box.width), from);
   }
-  pen.fillStyle = COLOUR;
-  for (const [row, edges] of rows) {
-    edges.sort((a, b) => a - b);
-    for (let at = 0; at + 1 < edges.length; at += 2) {
-      pen.fillRect(edges[at] - region.x, row - region.y, edges[at + 1] - edges[at], 1);
-    }
+  replace(kept);
+  if (region.suggested_class && state.classes.includes(region.suggested_class)) state.cls = region.suggested_class;
+  redraw();
+}
+
+// ---- the anomaly: what the wand follows
+
+async function anomalyMap() {
+  const seed = current();
+  const { view } = easel;
+  const key = `${seed.seed_id} ${view.x} ${view.y} ${view.width} ${view.height}`;
+  if (state.mapKey === key) return state.map;
+  const response = await fetch(`/anomaly/${seed.image.path}?d=${seed.image.digest}&recipe=${encodeURIComponent(state.recipe)}&box=${view.x},${view.y},${view.width},${view.height}`);
+  if (!response.ok) throw new Error((await response.json().catch(() => ({}))).message || `the server answered ${response.status}`);
+  const picture = await createImageBitmap(await response.blob());
+  const board = document.createElement("canvas");
+  Object.assign(board, { width: view.width, height: view.height });
+  const ink = board.getContext("2d", { willReadFrequently: true });
+  ink.drawImage(picture, 0, 0);
+  const { data } = ink.getImageData(0, 0, view.width, view.height);
+  const values = new Float32Array(view.width * view.height);
+  for (let index = 0; index < values.length; index += 1) values[index] = (data[4 * index] / 255) ** 2;
+  if (current() !== seed) return null;
+  Object.assign(state, { map: { ...view, values, kind: response.headers.get("x-map") }, mapKey: key });
+  return state.map;
+}
+
+async function drawHeat() {
+  heat.hidden = !state.heated;
+  if (!state.heated || !current()) return;
+  let map = null;
+  try {
+    map = await anomalyMap();
+  } catch (error) {
+    notice(error.message);
+  }
+  if (!map) return;
+  notice(map.kind === "contrast" ? "There is no background model yet: contrast against the surroundings is shown instead of anomaly." : "", "hint");
+  Object.assign(heat, { width: map.width, height: map.height });
+  const ink = heat.getContext("2d");
+  const picture = ink.createImageData(map.width, map.height);
+  map.values.forEach((value, index) => picture.data.set([255, 60 + 150 * value, 40, 250 * value ** 0.8], 4 * index));
+  ink.putImageData(picture, 0, 0);
+}
+
+async function wand(point, value) {
+  try {
+    const map = await anomalyMap();
+    if (!map) return;
+    state.wanded = { point, value };
+    const count = grow(map, point, state.reach / 100, value);
+    document.body.dataset.wand = `${map.kind} ${count}`;
+  } catch (error) {
+    notice(error.message);
   }
 }
 
-function stroke(from, to) {
-  pen.globalCompositeOperation = state.erase ? "destination-out" : "source-over";
-  pen.fillStyle = COLOUR;
-  const steps = Math.max(1, Math.ceil(Math.hypot(to.x - from.x, to.y - from.y)));
-  for (let at = 0; at <= steps; at += 1) {
-    dab(from.x + ((to.x - from.x) * at) / steps, from.y + ((to.y - from.y) * at) / steps);
-  }
-  pen.globalCompositeOperation = "source-over";
-  state.drawn = true;
-}
-
-// Whole pixels, no soft edges: a pixel is in the mask or it is not.
-function dab(x, y) {
-  const radius = state.width / 2;
-  for (let row = Math.ceil(y - radius - 0.5); row <= y + radius - 0.5; row += 1) {
-    const half = Math.sqrt(Math.max(0, radius * radius - (row + 0.5 - y) ** 2));
-    const left = Math.round(x - half);
-    pen.fillRect(left, row, Math.max(1, Math.round(x + half) - left), 1);
-  }
-}
-
-function place(event) {
-  const box = canvas.getBoundingClientRect();
-  return { x: ((event.clientX - box.left) * canvas.width) / box.width, y: ((event.clientY - box.top) * canvas.height) / box.height };
-}
+// ---- the pointer
 
 let last = null;
+let held = null;
 canvas.addEventListener("pointerdown", (event) => {
+  if (event.shiftKey || event.button === 1) {
+    event.preventDefault();
+    canvas.setPointerCapture(event.pointerId);
+    held = { x: event.clientX, y: event.clientY, view: { ...easel.view } };
+    return;
+  }
   if (!open() || event.button !== 0) return;
+  if (state.tool === "wand") {
+    wand(place(event), event.altKey ? 0 : 1);
+    return;
+  }
   canvas.setPointerCapture(event.pointerId);
-  state.undo.push(pen.getImageData(0, 0, canvas.width, canvas.height));
-  if (state.undo.length > 20) state.undo.shift();
+  beginChange();
+  state.wanded = null;
   last = place(event);
-  stroke(last, last);
+  stroke(last, last, state.width, state.tool === "brush" ? 1 : 0);
 });
 canvas.addEventListener("pointermove", (event) => {
+  if (held) {
+    const box = canvas.getBoundingClientRect();
+    const { view } = held;
+    show({ ...view, x: view.x - Math.round(((event.clientX - held.x) * view.width) / box.width), y: view.y - Math.round(((event.clientY - held.y) * view.height) / box.height) });
+    redraw();
+    return;
+  }
   if (!last) return;
   const next = place(event);
-  stroke(last, next);
+  stroke(last, next, state.width, state.tool === "brush" ? 1 : 0);
   last = next;
 });
-for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { last = null; });
-
-function unstroke() {
-  const before = state.undo.pop();
-  if (before) pen.putImageData(before, 0, 0);
+for (const name of ["pointerup", "pointercancel"]) {
+  canvas.addEventListener(name, () => {
+    if (last) endChange();
+    last = held = null;
+  });
 }
+$("canvas-box").addEventListener("wheel", (event) => {
+  if (!current()) return;
+  event.preventDefault();
+  if (zoom(Math.exp(Math.sign(event.deltaY) * 0.22), place(event))) redraw();
+}, { passive: false });
 
-function exported() {
-  const { data } = pen.getImageData(0, 0, canvas.width, canvas.height);
-  const flat = document.createElement("canvas");
-  flat.width = canvas.width;
-  flat.height = canvas.height;
-  const ink = flat.getContext("2d");
-  const grey = ink.createImageData(flat.width, flat.height);
-  for (let at = 0; at < data.length; at += 4) {
-    grey.data.fill(data[at + 3] > 127 ? 255 : 0, at, at + 3);
-    grey.data[at + 3] = 255;
-  }
-  ink.putImageData(grey, 0, 0);
-  return flat.toDataURL("image/png").split(",")[1];
+const middle = () => ({ x: easel.view.x + easel.view.width / 2, y: easel.view.y + easel.view.height / 2 });
+
+function whole() {
+  const seed = current();
+  const full = { x: 0, y: 0, width: seed.width, height: seed.height };
+  show(easel.view.width === seed.width && easel.view.height === seed.height ? seed.crops.edit : full);
+  redraw();
 }
 
 // ---- decisions
 
 async function settle(path, body) {
   const seed = current();
-  if (!seed || $("confirm").disabled) return;
-  $("confirm").disabled = $("refuse").disabled = true;
+  if (!seed || $("confirm").disabled) return false;
+  enable(false);
   try {
     await post(path, { recipe: state.recipe, seed_id: seed.seed_id, ...body });
   } catch (error) {
     if (error.kind === "name") await askName();
     else notice(error.message);
-    $("confirm").disabled = $("refuse").disabled = false;
+    enable(true);
+    return false;
+  }
+  notice("");
+  return true;
+}
+
+async function confirm() {
+  const drawn = exported();
+  if (!drawn) {
+    notice("The mask is empty: draw the defect, or refuse the proposal.");
     return;
   }
+  if (state.also) {
+    if (!(await settle("/api/seeds/also", { defect_class: state.cls, ...drawn }))) return;
+    await start(state.index);
+    return;
+  }
+  if (await settle("/api/seeds/confirm", { defect_class: state.cls, ...(easel.changed ? drawn : {}) })) start(state.index);
+}
+
+async function refuse() {
+  if (state.also) return;
+  if (!(await settle("/api/seeds/refuse", { reason: $("why").value.trim() || "not a defect" }))) return;
   $("why").value = "";
   start(state.index);
 }
 
-const confirm = () => settle("/api/seeds/confirm", {
-  defect_class: state.cls, ...(state.drawn ? { mask: exported(), box: current().crops.edit } : {}),
-});
-const refuse = () => settle("/api/seeds/refuse", { reason: $("why").value.trim() || "not a defect" });
+// Another defect of the same picture: an empty mask over the same part, until it is added or given up.
+function also() {
+  const seed = current();
+  if (!open() || $("also").disabled) return;
+  state.also = !state.also;
+  begin(seed.width, seed.height, state.also ? new Uint8Array(seed.width * seed.height) : filled(seed.outline, seed.width, seed.height), easel.view);
+  state.cls = seed.defect_class;
+  words();
+  $("refuse").disabled = state.also;
+  const own = { seed_id: seed.seed_id, defect_class: seed.defect_class, outline: seed.outline };
+  seed.siblings = seed.siblings.filter((one) => one.seed_id !== seed.seed_id).concat(state.also ? [own] : []);
+  redraw();
+}
 
-function tool(erase) {
-  state.erase = erase;
-  $("brush").setAttribute("aria-pressed", !erase);
-  $("eraser").setAttribute("aria-pressed", erase);
+async function lacks() {
+  let found;
+  try {
+    found = await get("/api/seeds/lacks", { recipe: state.recipe });
+  } catch (error) {
+    $("lacks").replaceChildren(element("p", { class: "dim" }, error.message));
+    return;
+  }
+  $("lacks").replaceChildren(...found.classes.map((one) => element("div", { class: "lack" },
+    element("p", {}, element("b", {}, one.defect_class), element("span", { class: one.ready ? "enough" : "short" }, `${one.usable} ${one.usable === 1 ? "seed" : "seeds"}`)),
+    element("ul", {}, ...one.lacks.filter((lack) => lack.kind !== "waiting").map((lack) => element("li", { class: lack.blocking ? "short" : "" }, lack.message))))));
+}
+
+// ---- tools and keys
+
+function tool(name) {
+  state.tool = name;
+  for (const id of ["brush", "eraser", "wand"]) $(id).setAttribute("aria-pressed", id === name);
+  $("width-row").hidden = name === "wand";
+  $("reach-row").hidden = name !== "wand";
+  if (name === "wand" && current()) anomalyMap().catch((error) => notice(error.message));
 }
 
 function width(value) {
-  state.width = Math.min(41, Math.max(1, value));
+  state.width = Math.min(61, Math.max(1, value));
   $("width").value = state.width;
   $("width-out").textContent = `${state.width} px`;
 }
 
+// The last touch of the wand follows its reach.
+function reach(value) {
+  state.reach = Math.min(95, Math.max(5, value));
+  $("reach").value = state.reach;
+  $("reach-out").textContent = `${state.reach} %`;
+  if (state.wanded && undo()) wand(state.wanded.point, state.wanded.value);
+}
+
+function toggle(id, value) {
+  $(id).setAttribute("aria-pressed", value);
+  return value;
+}
+
+const finer = () => (state.tool === "wand" ? reach(state.reach + 5) : width(state.width - 2));
+const wider = () => (state.tool === "wand" ? reach(state.reach - 5) : width(state.width + 2));
+const shift = (event, dx, dy, otherwise) => {
+  if (event.shiftKey && move(dx * easel.view.width / 4, dy * easel.view.height / 4)) redraw();
+  else if (!event.shiftKey) otherwise();
+};
+
 const KEYS = {
-  d: () => tool(false), e: () => tool(true), u: unstroke, enter: confirm, x: refuse,
-  o: () => { proposed(current()); state.drawn = false; },
-  m: () => { state.visible = !state.visible; canvas.style.visibility = state.visible ? "" : "hidden"; },
-  "[": () => width(state.width - 2), "]": () => width(state.width + 2),
-  arrowdown: () => select(Math.min(state.seeds.length - 1, state.index + 1)), arrowup: () => select(state.index - 1),
-  arrowright: () => turn(1), arrowleft: () => turn(-1),
+  d: () => tool("brush"), e: () => tool("eraser"), w: () => tool("wand"),
+  u: () => { state.wanded = null; undo(); }, y: () => { state.wanded = null; redo(); }, enter: confirm, x: refuse, p: also,
+  o: () => replace(state.also ? new Uint8Array(easel.mask.length) : filled(current().outline, easel.width, easel.height)),
+  m: () => { state.visible = toggle("visible", !state.visible); canvas.style.opacity = state.visible ? "" : "0"; },
+  a: () => { state.heated = toggle("anomaly", !state.heated); if (!state.heated) notice(""); drawHeat(); },
+  "[": finer, "]": wider, "+": () => zoom(0.8, middle()) && redraw(), "=": () => zoom(0.8, middle()) && redraw(), "-": () => zoom(1.25, middle()) && redraw(), 0: whole,
+  arrowdown: (event) => shift(event, 0, 1, () => select(Math.min(state.seeds.length - 1, state.index + 1))),
+  arrowup: (event) => shift(event, 0, -1, () => select(state.index - 1)),
+  arrowright: (event) => shift(event, 1, 0, () => turn(1)), arrowleft: (event) => shift(event, -1, 0, () => turn(-1)),
 };
 
 function turn(by) {
@@ -257,19 +424,23 @@ document.addEventListener("keydown", (event) => {
   if (open() && /^[1-9]$/.test(key) && state.classes[key - 1]) {
     state.cls = state.classes[key - 1];
     redraw();
-  } else if (KEYS[key] && !(event.repeat && (key === "enter" || key === "x"))) {
+  } else if (KEYS[key] && !(event.repeat && ["enter", "x", "p"].includes(key))) {
     event.preventDefault();
-    KEYS[key]();
+    KEYS[key](event);
   }
 });
-window.addEventListener("resize", () => current() && fit($("canvas-box"), current().crops.edit));
-$("brush").addEventListener("click", () => tool(false));
-$("eraser").addEventListener("click", () => tool(true));
-$("unstroke").addEventListener("click", unstroke);
+window.addEventListener("resize", () => { if (current()) { fit($("canvas-box"), easel.view); paint(); } });
+for (const name of ["brush", "eraser", "wand"]) $(name).addEventListener("click", () => { $(name).blur(); tool(name); });
+$("unstroke").addEventListener("click", KEYS.u);
+$("restroke").addEventListener("click", KEYS.y);
 $("original").addEventListener("click", KEYS.o);
+$("anomaly").addEventListener("click", KEYS.a);
+$("visible").addEventListener("click", KEYS.m);
 $("width").addEventListener("input", (event) => { width(Number(event.target.value)); event.target.blur(); });
+$("reach").addEventListener("input", (event) => { reach(Number(event.target.value)); event.target.blur(); });
 $("confirm").addEventListener("click", confirm);
 $("refuse").addEventListener("click", refuse);
+$("also").addEventListener("click", () => { $("also").blur(); also(); });
 $("why").addEventListener("keydown", (event) => { if (event.key === "Enter") { event.target.blur(); refuse(); } });
 $("state").addEventListener("change", (event) => { state.shown = event.target.value; event.target.blur(); start(); });
 state.recipe = recipeChoice((recipe) => { state.recipe = recipe; start(); });
