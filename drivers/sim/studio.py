@@ -29,7 +29,7 @@ from drivers.sim.products.targets import TARGETS
 from drivers.sim.render.lamps import Lamp
 from drivers.sim.render.lens import Lens
 from drivers.sim.render.reflection import Optics, prepare, radiance
-from drivers.sim.render.shadow import Relief
+from drivers.sim.render.shadow import Relief, by_blocks
 from drivers.sim.render.workpiece import Canvas, FloatMap, Placement, Workpiece
 from drivers.sim.sensor import Sensor
 from drivers.sim.truth import CellTruth, DefectTruth, PartTruth, flat_radiance, part_truth
@@ -105,14 +105,8 @@ class StudioPart:
 def _heights(work: Workpiece, size: int) -> FloatMap:
     """Return the part's mean height in each pixel (H, W) float32, um; 0 where the part is not."""
     there = (work.cover > 0.5).astype(np.float32)
-    rows, columns = there.shape[0] // size, there.shape[1] // size
-    total, share = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.float32)
-    for row in range(size):
-        for column in range(size):
-            part = (slice(row, None, size), slice(column, None, size))
-            total += work.height_um[part] * there[part]
-            share += there[part]
-    return np.asarray(total / np.maximum(share, 1), np.float32)
+    share = np.maximum(by_blocks(there, size), np.float32(1 / (size * size)))
+    return np.asarray(by_blocks(work.height_um * there, size) / share, np.float32)
 
 
 class StudioProduct:

@@ -199,7 +199,7 @@ def test_severity_is_monotone_and_several_defects_are_told_apart() -> None:
     good = product.make("good-000001")
     contrasts, depths = [], []
     for severity in (0.4, 0.8, 1.6):
-        bad = product.make("good-000001", (Order("dent", severity, u_mm=3.0, v_mm=1.0, seed=2),))
+        bad = product.make("good-000001", (Order("dent", severity, u_mm=0.5, v_mm=-4.4, seed=2),))
         contrasts.append(float(np.abs(bad.rate("az000") - good.rate("az000"))[bad.defects[0].mask].mean()))
         depths.append(bad.defects[0].parameters["depth_um"])
     assert contrasts == sorted(contrasts)

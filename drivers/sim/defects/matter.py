@@ -13,8 +13,8 @@ _SLAG = (Material(0.05, 0.04, 0.5), Material(0.35, 0.04, 0.55), Material(0.10, 0
 
 
 def inclusion(site: Site, generator: Generator, severity: float) -> Parameters:
-    """A foreign grain of 0.07 to 0.28 mm in the surface: of another material, proud of it, with a gap around it."""
-    radius, stretch = float(generator.uniform(0.07, 0.28)), float(generator.uniform(1.0, 2.2))
+    """A foreign grain of 0.09 to 0.28 mm in the surface: of another material, proud of it, with a gap around it."""
+    radius, stretch = float(generator.uniform(0.09, 0.28)), float(generator.uniform(1.0, 2.2))
     proud = float(generator.uniform(2.0, 9.0)) * severity
     kind = int(generator.integers(0, len(_SLAG)))
     outline, lumps = Ragged(generator, radius, 0.10, stretch), Waves(generator, 0.6 * radius)
@@ -25,7 +25,7 @@ def inclusion(site: Site, generator: Generator, severity: float) -> Parameters:
     gap = np.exp(-np.square((ratio - np.float32(1.15)) / np.float32(0.14)))
     lumpy = (1 + 0.3 * lumps.at(x, y)) * proud
     site.work.height_um[window] += np.asarray(grain * lumpy - gap * (1 + 0.4 * proud), np.float32)
-    contrast = min(1.0, 0.8 * severity)
+    contrast = min(1.0, 0.9 * severity)
     site.reveal(window, np.asarray(contrast * grain, np.float32), _SLAG[kind])
     return {"radius_mm": radius, "height_um": proud, "material": float(kind), "contrast": contrast}
 
@@ -54,7 +54,7 @@ def fibre(site: Site, generator: Generator, severity: float) -> Parameters:
 def stain(site: Site, generator: Generator, severity: float) -> Parameters:
     """A dried film, 0.4 to 1.4 mm in radius, thicker toward its rim: no height, the same under all lamps."""
     radius, stretch = float(generator.uniform(0.4, 1.4)), float(generator.uniform(1.0, 1.9))
-    contrast = min(0.85, float(generator.uniform(0.14, 0.34)) * severity)
+    contrast = min(0.85, float(generator.uniform(0.24, 0.46)) * severity)
     outline, cloud = Ragged(generator, radius, 0.10, stretch), Waves(generator, 0.45 * radius)
     window = site.window(2.3 * radius * stretch)
     x, y = site.local(window)
@@ -72,11 +72,11 @@ def stain(site: Site, generator: Generator, severity: float) -> Parameters:
 def discolouration(site: Site, generator: Generator, severity: float) -> Parameters:
     """Heat tint, oxide or faded print: a broad patch of 0.9 to 2.4 mm without an outline, in bands on metal."""
     radius, bands = float(generator.uniform(0.9, 2.4)), float(generator.uniform(0.8, 2.2))
-    contrast = min(0.8, float(generator.uniform(0.14, 0.3)) * severity)
-    outline, cloud = Ragged(generator, radius, 0.05, float(generator.uniform(1.0, 1.8))), Waves(generator, 0.6 * radius)
+    contrast = min(0.8, float(generator.uniform(0.28, 0.48)) * severity)
+    outline, cloud = Ragged(generator, radius, 0.05, float(generator.uniform(1.0, 1.8))), Waves(generator, 0.9 * radius)
     window = site.window(3.2 * radius)
     x, y = site.local(window)
-    ratio = outline.ratio(x, y) + np.float32(0.06) * cloud.at(x, y)
+    ratio = outline.ratio(x, y) + np.float32(0.16) * cloud.at(x, y)
     patch = np.exp(-(np.square(ratio) ** 1.5))
     work = site.work
     metal = float(work.specular[window].mean()) > 0.3

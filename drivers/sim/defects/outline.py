@@ -8,6 +8,8 @@ from scipy import ndimage
 from drivers.sim.defects.site import Generator, Material, Parameters, Ragged, Site, recover_outline, smooth_step
 from drivers.sim.render.textures import Waves, course
 
+_TOOTH_MM = 0.09  # grain of a burr's jags
+
 
 def chip(site: Site, generator: Generator, severity: float) -> Parameters:
     """A piece broken out of the edge, 0.35 to 1.1 mm across: a facetted, matt wound that runs down and out."""
@@ -35,53 +37,56 @@ def chip(site: Site, generator: Generator, severity: float) -> Parameters:
 
 
 def burr(site: Site, generator: Generator, severity: float) -> Parameters:
-    """Torn metal or flash along the edge, 0.7 to 2.6 mm long: it stands up and out, jagged and bright."""
-    length = float(generator.uniform(0.7, 2.6))
-    out, up = float(generator.uniform(0.05, 0.16)) * severity, float(generator.uniform(25, 90)) * severity
-    teeth = course(generator, 256, 3.0)
+    """Torn metal or flash along the edge, 1.0 to 2.8 mm long: it stands up and out, jagged and bright."""
+    length = float(generator.uniform(1.0, 2.8))
+    out, up = float(generator.uniform(0.08, 0.24)) * severity, float(generator.uniform(40, 120)) * severity
     window = site.window(length)
     along, outward = site.at_rim(window)
+    places = np.linspace(-length, length, 256)
+    teeth = course(generator, 256, _TOOTH_MM / (2 * length / 256))
     span = np.clip(1 - np.square(2 * along / np.float32(length)), 0, 1)
-    tooth = np.interp(along, np.linspace(-length, length, 256), teeth).astype(np.float32)
-    reach = np.float32(out) * np.sqrt(span) * np.clip(0.75 + 0.45 * tooth, 0.1, 1.6)
+    tooth = np.interp(along, places, teeth).astype(np.float32)
+    reach = np.float32(out) * np.sqrt(span) * np.clip(0.75 + 0.4 * tooth, 0.25, 1.6)
     there = span > 0
     work = site.work
     inside = work.inside_mm[window]
-    lip = np.exp(-np.square(np.minimum(inside, 0) * 0 + np.maximum(inside, 0) / np.float32(0.07))) * np.sqrt(span)
-    crest = np.float32(up) * lip * np.clip(0.8 + 0.4 * tooth, 0.2, 1.7)
+    lip = np.exp(-np.square(np.maximum(inside, 0) / np.float32(0.07))) * np.sqrt(span)
+    crest = np.float32(up) * lip * np.clip(0.8 + 0.35 * tooth, 0.3, 1.7)
     beyond = (inside < 0) & (-inside < reach + 0.1) & there & (outward > -0.6)
     level = work.height_um[window]
-    # Beyond the old edge the burr goes on at the edge's height, drooping toward its tip.
+    # Beyond the old edge the burr goes on at the height that the edge has there, drooping toward its tip.
+    edge = (inside >= 0) & (inside < 2.5 * site.canvas.step_mm) & there
+    base = float(np.median(level[edge])) if edge.any() else 0.0
     droop = np.clip(-inside / np.maximum(reach, np.float32(1e-3)), 0, 1)
-    level[beyond] = (np.float32(-40) + crest * (1 - np.square(droop) * 0.6))[beyond]
+    level[beyond] = (np.float32(base) + crest * (1 - np.square(droop) * 0.6))[beyond]
     level[~beyond] += crest[~beyond]
     work.inside_mm[window] = np.where(
         there & (outward > -0.6), np.maximum(inside, np.minimum(inside + reach, reach)), inside
     )
     recover_outline(site, window)
-    bright = Material(min(1.15 * site.beneath.albedo, 0.9), site.beneath.specular, site.beneath.roughness)
+    torn = Material(min(1.15 * site.beneath.albedo, 0.9), site.beneath.specular, max(site.beneath.roughness, 0.3))
     share = np.where(beyond, 1, lip * 0.8) * (span > 0)
-    site.reveal(window, np.asarray(np.clip(share, 0, 1), np.float32), bright)
+    site.reveal(window, np.asarray(np.clip(share, 0, 1), np.float32), torn)
     return {"length_mm": length, "out_um": 1000 * out, "height_um": up}
 
 
 def bend(site: Site, generator: Generator, severity: float) -> Parameters:
-    """An edge bent up or down over 1.6 to 4.5 mm by 60 to 260 um: no mark on it, only another slope."""
+    """An edge bent up or down over 1.6 to 4.5 mm by 70 to 360 um: no mark on it, only another slope."""
     length, width = float(generator.uniform(1.6, 4.5)), float(generator.uniform(0.8, 2.0))
     lift = float(generator.choice([-1, 1]) * generator.uniform(90, 180)) * width * severity
     window = site.window(length + width)
-    along, _ = site.at_rim(window)
-    inside = site.work.inside_mm[window]
-    span = smooth_step((1 - np.abs(along) * np.float32(2 / length)) * 1.6)
-    lever = np.square(np.clip(1 - inside / np.float32(width), 0, 1.5))
+    # Away from this edge, not from the outline: a hole near by stays as it is.
+    along, outward = site.at_rim(window)
+    span = np.square(np.cos(np.clip(along / np.float32(length), -0.5, 0.5) * np.float32(np.pi)))
+    lever = np.square(np.clip(1 + outward / np.float32(width), 0, 1.5))
     site.work.height_um[window] += np.asarray(lift * span * lever, np.float32)
     return {"length_mm": length, "width_mm": width, "height_um": lift}
 
 
 def warp(site: Site, generator: Generator, severity: float) -> Parameters:
-    """An outline out of its tolerance: bulged or flattened by 70 to 260 um over 2 to 5 mm, with all that goes along."""
+    """An outline out of its tolerance: bulged or flattened by 120 to 340 um over 2 to 5 mm, with all beside it."""
     length, width = float(generator.uniform(2.0, 5.0)), float(generator.uniform(0.7, 1.4))
-    out = float(generator.choice([-1, 1]) * generator.uniform(0.07, 0.26)) * severity
+    out = float(generator.choice([-1, 1]) * generator.uniform(0.12, 0.34)) * severity
     window = site.window(length)
     along, outward = site.at_rim(window)
     inside = site.work.inside_mm[window]

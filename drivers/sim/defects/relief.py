@@ -17,8 +17,8 @@ _METAL = 0.3  # specular reflectance above which a surface is one
 def scratch(site: Site, generator: Generator, severity: float) -> Parameters:
     """A groove with ploughed lips, 1.2 to 5.5 mm long; burnished in metal, whitened in plastic and print."""
     canvas, work = site.canvas, site.work
-    length, width = float(generator.uniform(1.2, 5.5)), float(generator.uniform(0.03, 0.075))
-    depth = float(generator.uniform(2.0, 6.5)) * severity
+    length, width = float(generator.uniform(1.6, 5.5)), float(generator.uniform(0.04, 0.11))
+    depth = float(generator.uniform(4.0, 12.0)) * severity
     heading, bend = float(generator.uniform(0, np.pi)), float(abs(generator.normal(0, 0.25)))
     path = bent(generator, site, length, heading, bend)
     skips = np.clip(0.85 + 0.35 * course(generator, 200, 14), 0.15, 1.3)
@@ -31,8 +31,9 @@ def scratch(site: Site, generator: Generator, severity: float) -> Parameters:
     groove = _bell(line.distance / np.float32(sigma)) * pressure
     heaped = np.where(line.side > 0, 0.45, 0.25).astype(np.float32)
     lips = _bell((line.distance - np.float32(2.1 * sigma)) / np.float32(0.7 * sigma)) * pressure * heaped
+    bare = np.clip(groove * np.float32(min(0.95, 0.12 * depth)), 0, 1)
+    site.smear(line.window, bare, 2 * sigma)
     work.height_um[line.window] += np.float32(drawn) * (lips - groove)
-    bare = np.clip(groove * np.float32(min(0.9, 0.14 * depth)), 0, 1)
     site.reveal(line.window, bare)
     if work.specular[line.window].mean() > _METAL:
         site.scale(line.window, roughness=1 - np.float32(0.3) * np.clip(groove, 0, 1))
@@ -40,9 +41,9 @@ def scratch(site: Site, generator: Generator, severity: float) -> Parameters:
 
 
 def crack(site: Site, generator: Generator, severity: float) -> Parameters:
-    """A jagged, often branching gap of 12 to 35 um that swallows light, its two banks at slightly different heights."""
-    length, width = float(generator.uniform(1.2, 4.5)), float(generator.uniform(0.012, 0.035)) * severity
-    heading, step_um = float(generator.uniform(0, np.pi)), float(generator.uniform(0.5, 2.0)) * severity
+    """A jagged, often branching gap of 25 to 70 um that swallows light, its two banks at slightly different heights."""
+    length, width = float(generator.uniform(1.8, 4.8)), float(generator.uniform(0.025, 0.07)) * severity
+    heading, step_um = float(generator.uniform(0, np.pi)), float(generator.uniform(1.0, 4.0)) * severity
     middle = np.array([site.u, site.v])
     trunk = jagged(generator, middle, heading, length, 0.55)
     trunk += middle - trunk[len(trunk) // 2]
@@ -69,24 +70,25 @@ def _split(site: Site, path: Path, width: float, depth_um: float, step_um: float
     opening = width * (1.15 - 0.75 * np.abs(2 * line.along - 1))
     sigma = np.maximum(opening / 2, np.float32(0.6 * canvas.step_mm))
     # What is narrower than the grid darkens less, in proportion.
-    share = np.clip(opening / (2 * sigma), 0.25, 1)
+    share = np.clip(opening / (2 * sigma), 0, 1)
     gap = _bell(np.asarray(line.distance / sigma, np.float32)) * share
     ends = np.clip(4 * line.along * (1 - line.along) * 3, 0, 1)
     bank = np.float32(step_um / 2) * line.side * np.exp(-line.distance * np.float32(1 / 0.12)) * ends
     work.height_um[line.window] += np.asarray(bank - np.float32(depth_um) * gap * 0.5, np.float32)
-    _darken(site, line.window, np.asarray(0.9 * gap, np.float32))
+    _darken(site, line.window, np.asarray(0.97 * gap, np.float32))
 
 
 def dent(site: Site, generator: Generator, severity: float) -> Parameters:
-    """A smooth bowl of 0.35 to 1.1 mm radius with a faint wall around it; the texture in it is pressed flat."""
+    """A bowl of 0.35 to 1.1 mm radius that a blow left, with a low wall around; the texture in it is pressed flat."""
     radius, stretch = float(generator.uniform(0.35, 1.1)), float(generator.uniform(1.0, 1.7))
-    depth = float(generator.uniform(14, 34)) * radius * severity
+    depth = float(generator.uniform(55, 115)) * radius * severity
     outline = Ragged(generator, radius, 0.03, stretch)
     window = site.window(2.4 * radius * stretch)
     ratio = outline.ratio(*site.local(window))
-    bowl = np.square(np.clip(1 - ratio * ratio, 0, 1))
-    wall = _bell((ratio - np.float32(1.12)) / np.float32(0.16))
-    site.work.height_um[window] += np.float32(depth) * (np.float32(0.10) * wall - bowl)
+    bowl = np.clip(1 - ratio * ratio, 0, 1) ** np.float32(1.4)
+    wall = _bell((ratio - np.float32(1.1)) / np.float32(0.13))
+    site.smear(window, np.float32(min(0.8, 0.5 * severity)) * smooth_step((1 - ratio) * 3), 0.1)
+    site.work.height_um[window] += np.float32(depth) * (np.float32(0.12) * wall - bowl)
     site.scale(window, roughness=1 - np.float32(0.15) * smooth_step((1 - ratio) * 3))
     return {"radius_mm": radius, "depth_um": depth, "stretch": stretch}
 

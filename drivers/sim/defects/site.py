@@ -65,6 +65,13 @@ class Site:
             if work.along is work.across and values is work.along:
                 break
 
+    def smear(self, window: Window, share: FloatMap, reach_mm: float) -> None:
+        """Let a share [0, 1] of the texture be pressed or ploughed flat over `reach_mm`; the part's shape stays."""
+        height = self.work.height_um[window]
+        if height.size:
+            even = ndimage.gaussian_filter(height, reach_mm / self.canvas.step_mm, mode="nearest", truncate=3.0)
+            height += share * (even - height)
+
     def scale(self, window: Window, *, albedo: FloatMap | None = None, roughness: FloatMap | None = None) -> None:
         """Multiply diffuse reflectance and roughness by maps on a window."""
         work = self.work
@@ -144,15 +151,16 @@ def jagged(generator: Generator, start: Path, heading_rad: float, length_mm: flo
 
 
 class Ragged:
-    """A closed outline: a circle with a few harmonics, stretched and turned."""
+    """A closed outline: a circle, stretched and turned, with harmonics that get smaller as they get finer; few and even
+    ones would make it a polygon or a flower."""
 
     def __init__(self, generator: Generator, radius_mm: float, roughness: float, stretch: float = 1.0) -> None:
-        orders = np.arange(2, 9)
+        orders = np.arange(2, 22)
         self.radius_mm = radius_mm
         self._stretch = float(np.sqrt(stretch))
         self._turn = float(generator.uniform(0, np.pi))
         self._orders = orders
-        self._sizes = roughness * generator.standard_normal(len(orders)) / orders**0.7
+        self._sizes = 2.2 * roughness * generator.standard_normal(len(orders)) / orders**1.25
         self._phases = generator.uniform(0, 2 * np.pi, len(orders))
 
     def ratio(self, x: FloatMap, y: FloatMap) -> FloatMap:
@@ -188,9 +196,42 @@ def changed(before: Workpiece, after: Workpiece, oversampling: int) -> Mask:
     diffuse reflectance, specular reflectance and roughness above 4, 5 and 8 %, and the outline where a tenth of a pixel
     was won or lost. A place that the part covers neither before nor after does not count.
     """
+    rows, columns = (size // oversampling for size in before.cover.shape)
+    mask: Mask = np.zeros((rows, columns), np.bool_)
+    window = _touched(before, after, oversampling)
+    if window is None:
+        return mask
+    fine = _differs(before.cut(window), after.cut(window))
+    near = fine.reshape(fine.shape[0] // oversampling, oversampling, -1, oversampling).any(axis=(1, 3))
+    # Slopes vanish at the bottom of a dent and on the crest of a bulge; the defect goes on there.
+    closed = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(near, 3), iterations=2))[3:-3, 3:-3]
+    place = tuple(slice(edge.start // oversampling, edge.stop // oversampling) for edge in window)
+    mask[place] = closed if closed.sum() <= 2.5 * max(int(near.sum()), 1) else near
+    return mask
+
+
+def _touched(before: Workpiece, after: Workpiece, oversampling: int) -> Window | None:
+    """Return whole pixels around all that is not the same in two states; None when nothing is."""
+    rows, columns = np.zeros(before.cover.shape[0], np.bool_), np.zeros(before.cover.shape[1], np.bool_)
+    for name in ("height_um", "albedo", "specular", "along", "across", "cover"):
+        other = getattr(before, name) != getattr(after, name)
+        rows |= other.any(axis=1)
+        columns |= other.any(axis=0)
+    if not rows.any():
+        return None
+    edges = []
+    for line in (rows, columns):
+        found = np.flatnonzero(line)
+        margin = 4 * oversampling
+        low, high = max(int(found[0]) - margin, 0), min(int(found[-1]) + 1 + margin, len(line))
+        edges.append(slice(low - low % oversampling, min(high + -high % oversampling, len(line))))
+    return edges[0], edges[1]
+
+
+def _differs(before: Workpiece, after: Workpiece) -> Mask:
     there = (before.cover > 0.05) | (after.cover > 0.05)
     height = np.abs(after.height_um - before.height_um)
-    fine = height > max(_HEIGHT_UM, 0.1 * float(height[there].max(initial=0)))
+    fine: Mask = height > max(_HEIGHT_UM, 0.1 * float(height[there].max(initial=0)))
     slope = np.hypot(*(new - old for new, old in zip(after.slopes(), before.slopes(), strict=True)))
     fine |= slope > min(max(_SLOPE, 0.08 * float(slope[there].max(initial=0))), 0.05)
     pairs = (("albedo", _ALBEDO), ("specular", _SPECULAR), ("along", _ROUGHNESS), ("across", _ROUGHNESS))
@@ -199,8 +240,4 @@ def changed(before: Workpiece, after: Workpiece, oversampling: int) -> Mask:
         fine |= np.abs(new - old) > share * np.maximum(old, np.float32(0.02))
     fine &= there
     fine |= np.abs(after.cover - before.cover) > 0.4
-    rows, columns = fine.shape[0] // oversampling, fine.shape[1] // oversampling
-    mask: Mask = fine.reshape(rows, oversampling, columns, oversampling).any(axis=(1, 3))
-    # Slopes vanish at the bottom of a dent and on the crest of a bulge; the defect goes on there.
-    closed: Mask = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(mask, 3), iterations=2))[3:-3, 3:-3]
-    return closed if closed.sum() <= 2.5 * max(int(mask.sum()), 1) else mask
+    return fine

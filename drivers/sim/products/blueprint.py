@@ -67,20 +67,22 @@ def box(u: FloatMap, v: FloatMap, half_width: float, half_height: float, corner:
     """Return the signed distance to a rectangle with rounded corners around (0, 0), positive inside; all in mm."""
     x = np.abs(u) - np.float32(half_width - corner)
     y = np.abs(v) - np.float32(half_height - corner)
-    outside = np.hypot(np.maximum(x, 0), np.maximum(y, 0))
-    return np.asarray(corner - outside - np.minimum(np.maximum(x, y), 0), np.float32)
+    inner = np.minimum(np.maximum(x, y), 0)
+    outside = np.sqrt(np.square(np.maximum(x, 0, out=x), out=x) + np.square(np.maximum(y, 0, out=y), out=y))
+    return np.asarray(corner - outside - inner, np.float32)
 
 
 def disc(u: FloatMap, v: FloatMap, center: tuple[float, float], radius: float) -> FloatMap:
     """Return the signed distance to a disc, positive inside; all in mm."""
-    return np.asarray(radius - np.hypot(u - np.float32(center[0]), v - np.float32(center[1])), np.float32)
+    x, y = u - np.float32(center[0]), v - np.float32(center[1])
+    return np.asarray(radius - np.sqrt(x * x + y * y), np.float32)
 
 
 def rounded(inside_mm: FloatMap, radius_mm: float) -> FloatMap:
     """Return how far (um, 0 or below) the top face has dropped near an edge of that radius."""
     short = np.clip(radius_mm - inside_mm, 0, 0.985 * radius_mm)
-    drop = radius_mm - np.sqrt(radius_mm * radius_mm - short * short)
-    return np.asarray(-1000 * drop, np.float32)
+    drop = np.sqrt(np.float32(radius_mm * radius_mm) - short * short)
+    return np.asarray(1000 * drop - np.float32(1000 * radius_mm), np.float32)
 
 
 def step_up(inside_mm: FloatMap, height_um: float, ramp_mm: float) -> FloatMap:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from scipy import ndimage
 
@@ -17,48 +19,69 @@ from drivers.sim.products.blueprint import (
     rounded,
     step_up,
 )
-from drivers.sim.products.blueprint import on_box as _on_box
 from drivers.sim.render.textures import blobs, course, lines, rough
-from drivers.sim.render.workpiece import Canvas, Workpiece, blank
+from drivers.sim.render.workpiece import Canvas, FloatMap, Workpiece, blank
 
 _RADIUS, _BORE, _SHOULDER = 5.5, 1.35, 3.2
 _SHEET, _PUNCHED = (9.5, 4.9), (4.6, -1.9, 1.15)
-_CASTING, _BOSS = (7.3, 5.75), (-2.6, 0.8, 2.5)
+#: The casting: radius of its body, half width, half height and corners of its ears, bolt holes (place, radius), bore.
+_BODY, _EARS, _BOLT, _BOSS, _CORE, _PARTING = 5.7, (7.5, 1.75, 1.5), (6.35, 0.6), 3.1, 1.1, 0.35
 
 
 def _turned(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     """Face-turned steel: a spiral of scallops, two tool passes, a bore, chamfers. The lay runs around the axis."""
     u, v = canvas.u, canvas.v
-    r, angle = np.hypot(u, v), np.arctan2(v, u)
+    r, angle = np.sqrt(u * u + v * v), np.arctan2(v, u)
     inside = np.minimum(_RADIUS - r, r - _BORE)
     work = blank(canvas, inside, albedo=0.07 * batch.tone, specular=0.58, roughness=0.1)
     # Feed marks: the nose of the tool leaves arcs, one pass with a coarser feed than the other.
-    groove = np.where(r > _SHOULDER, 1 / 0.21, 1 / 0.14).astype(np.float32)
-    phase = r * groove + angle * np.float32(1 / (2 * np.pi)) + np.float32(generator.uniform(0, 1))
-    revolution = np.floor(phase)
-    arc = phase - revolution - 0.5
-    depth = 1.5 + 0.35 * course(generator, 128, 1.0)  # no two revolutions alike: vibration, built-up edge
-    scallop = depth[revolution.astype(np.intp) % 128] * np.where(r > _SHOULDER, 1.0, 0.6)
-    height = np.asarray(batch.relief * 4 * arc * arc * scallop, np.float32)
+    outer = r > _SHOULDER
+    phase = r * np.where(outer, np.float32(1 / 0.21), np.float32(1 / 0.14))
+    phase += angle * np.float32(1 / (2 * np.pi))
+    phase += np.float32(generator.uniform(0, 1))
+    revolution = phase.astype(np.int32)
+    phase -= revolution
+    phase -= np.float32(0.5)
+    depth = 4 * batch.relief * (1.5 + 0.35 * course(generator, 128, 1.0))  # no two alike: vibration, built-up edge
+    scallop = np.take(depth.astype(np.float32), revolution, mode="wrap") * np.where(outer, np.float32(1), 0.6)
+    height = phase * phase * scallop
     # What the worn edge copies into every revolution, and what vibration writes along it.
     count = int(8 / canvas.step_mm)
     radial = 0.28 * course(generator, count, 0.7) + 0.5 * course(generator, count, 6.0)
-    across = r * np.float32(1 / canvas.step_mm)
-    height += np.interp(across, np.arange(count), radial).astype(np.float32)
+    height += _by_radius(r, radial + _turned_profile(count, canvas.step_mm), canvas.step_mm)
     streaks = lines(generator, (256, 512), 1.0, along_mm=26.0, across_mm=1.2)
-    where = [across * 0.5 % streaks.shape[0], (angle / (2 * np.pi) * streaks.shape[1]) % streaks.shape[1]]
+    where = [r * np.float32(0.5 / canvas.step_mm), angle * np.float32(512 / (2 * np.pi))]
     streak = ndimage.map_coordinates(streaks, where, order=1, mode="grid-wrap", output=np.float32)
-    height += 0.12 * batch.relief * streak
-    height += step_up(np.asarray(r - _SHOULDER, np.float32), 45.0, 0.12)
-    height -= 1000 * np.maximum(0.28 - np.abs(_RADIUS - r), 0) + 900 * np.maximum(0.2 - np.abs(r - _BORE), 0)
-    work.height_um += height + 2.5 * _warp(canvas, generator)
+    height += np.float32(0.12 * batch.relief) * streak
+    height += 2.5 * _warp(canvas, generator)
+    work.height_um = height
     work.lay_rad = angle + np.float32(np.pi / 2 + canvas.turn_rad)
-    patches = canvas.carry(blobs(generator, canvas.shape, canvas.step_mm, size_mm=1.6))
+    patches = canvas.grow(partial(blobs, size_mm=1.6), generator, 1.6)
     work.along *= np.float32(0.95 * batch.roughness) * (1 + 0.05 * streak)
     work.across *= np.float32(2.1 * batch.roughness) * (1 + 0.07 * streak + 0.04 * patches)
     work.albedo *= 1 + 0.06 * patches
     work.thickness_um = 2500.0
     return work
+
+
+def _turned_profile(count: int, step_mm: float) -> FloatMap:
+    """Return shoulder and chamfers, um, at radii so many steps from the axis."""
+    r: FloatMap = np.arange(count, dtype=np.float32) * np.float32(step_mm)
+    profile = step_up(np.asarray(r - np.float32(_SHOULDER), np.float32), 45.0, 0.12)
+    profile -= 1000 * np.maximum(0.28 - np.abs(_RADIUS - r), 0) + 900 * np.maximum(0.2 - np.abs(r - _BORE), 0)
+    return profile
+
+
+def _by_radius(r: FloatMap, profile: FloatMap, step_mm: float) -> FloatMap:
+    """Return a profile of radius (N,) float32, its values `step_mm` apart, at each radius; straight between."""
+    place = r * np.float32(1 / step_mm)
+    np.minimum(place, len(profile) - 2, out=place)
+    index = place.astype(np.int32)
+    place -= index
+    low = np.take(profile, index)
+    place *= np.take(np.diff(profile), index)
+    place += low
+    return place
 
 
 def _brushed(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
@@ -70,15 +93,16 @@ def _brushed(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     work = blank(canvas, inside, albedo=0.13 * batch.tone, specular=0.60, roughness=0.09)
     shape, step = canvas.shape, canvas.step_mm
     fine = canvas.carry(lines(generator, shape, step, along_mm=3.2, across_mm=0.045 * batch.grain))
-    coarse = canvas.carry(lines(generator, shape, step, along_mm=6.0, across_mm=0.14 * batch.grain))
+    across_mm = 0.14 * batch.grain
+    coarse = canvas.grow(partial(lines, along_mm=6.0, across_mm=across_mm), generator, across_mm)
     # A few grains of the belt cut deeper than the others.
     deep = np.minimum(fine + 0.5 * coarse + 1.6, 0)
     work.height_um += np.float32(batch.relief) * (0.30 * fine + 0.5 * coarse + 0.7 * deep)
     work.height_um += 4.0 * _warp(canvas, generator)
     # Shearing and punching pull the edge down.
     for away, pull in ((edge, 40.0), (-hole, 35.0)):
-        work.height_um -= pull * np.exp(-np.maximum(away, 0) * np.float32(1 / 0.16))
-    band = canvas.carry(lines(generator, shape, step, along_mm=14.0, across_mm=1.1))
+        work.height_um -= np.float32(pull) * np.exp(np.maximum(away, 0) * np.float32(-1 / 0.16))
+    band = canvas.grow(partial(lines, along_mm=14.0, across_mm=1.1), generator, 1.1)
     work.along *= np.float32(1.5 * batch.roughness)
     work.across *= np.float32(3.2 * batch.roughness) * (1 + 0.05 * band + 0.05 * coarse)
     work.albedo *= 1 + 0.05 * band
@@ -88,18 +112,19 @@ def _brushed(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
 
 
 def _cast(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
-    """As-cast aluminium: the grain of the mould, flow marks, a boss with draft, rounded edges. No lay."""
-    u, v = canvas.u, canvas.v
-    inside = box(u, v, *_CASTING, 1.4)
+    """An as-cast aluminium flange: the grain of the mould, flow marks, a boss with draft, rounded edges. No lay."""
+    inside = _flange(canvas.u, canvas.v)
+    r = np.sqrt(canvas.u * canvas.u + canvas.v * canvas.v)
     work = blank(canvas, inside, albedo=0.30 * batch.tone, specular=0.52, roughness=0.36 * batch.roughness)
     shape, step = canvas.shape, canvas.step_mm
     grain = canvas.carry(rough(generator, shape, step, grain_mm=0.42 * batch.grain, hurst=0.55, finest_mm=0.03))
-    skin = canvas.carry(rough(generator, shape, step, grain_mm=2.4, hurst=0.9, finest_mm=0.15))
+    skin = canvas.grow(partial(rough, grain_mm=2.4, hurst=0.9, finest_mm=0.15), generator, 0.15)
     work.height_um += np.float32(batch.relief) * (5.5 * grain + 0.9 * np.square(np.maximum(grain, 0)) + 9.0 * skin)
-    boss = disc(u, v, _BOSS[:2], _BOSS[2])
-    work.height_um += step_up(boss, 420.0, 0.75) + rounded(inside, 0.7)
+    work.height_um += step_up(np.asarray(_BOSS - r, np.float32), 420.0, 0.75) + rounded(inside, 0.7)
+    # Where the two halves of the die met, a line of flash was ground off: a faint ridge across the whole part.
+    work.height_um += 14.0 * np.exp(-np.square((canvas.v - np.float32(_PARTING)) / np.float32(0.09)))
     # Die lubricant and oxide dull the skin in patches; what is raised is rubbed bright.
-    patches = canvas.carry(rough(generator, shape, step, grain_mm=1.8, hurst=0.6, finest_mm=0.1))
+    patches = canvas.grow(partial(rough, grain_mm=1.8, hurst=0.6, finest_mm=0.1), generator, 0.1)
     work.albedo *= np.clip(1 + 0.10 * patches - 0.05 * grain, 0.4, 1.5)
     work.along *= np.clip(1 + 0.07 * patches - 0.03 * grain, 0.6, 1.5)
     work.across = work.along
@@ -107,9 +132,35 @@ def _cast(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     return work
 
 
-def _warp(canvas: Canvas, generator: Generator) -> np.ndarray:
+def _flange(u: FloatMap, v: FloatMap) -> FloatMap:
+    """Return the signed distance (mm, positive inside) to a round flange with two ears, their bolt holes and a bore."""
+    body = disc(u, v, (0.0, 0.0), _BODY)
+    ears = box(u, v, *_EARS)
+    # The fillet between body and ears: a smooth maximum over about half a mm.
+    blend = np.maximum(np.float32(0.8) - np.abs(body - ears), 0)
+    inside = np.maximum(body, ears) + blend * blend * np.float32(0.25 / 0.8)
+    for u_bolt in (-_BOLT[0], _BOLT[0]):
+        inside = np.minimum(inside, -disc(u, v, (u_bolt, 0.0), _BOLT[1]))
+    return np.asarray(np.minimum(inside, -disc(u, v, (0.0, 0.0), _CORE)), np.float32)
+
+
+def _warp(canvas: Canvas, generator: Generator) -> FloatMap:
     """Return the waviness that clamping and cutting forces leave: several mm long."""
-    return canvas.carry(blobs(generator, canvas.shape, canvas.step_mm, size_mm=5.0))
+    return canvas.grow(partial(blobs, size_mm=5.0), generator, 5.0)
+
+
+def _flange_face(generator: Generator) -> tuple[float, float]:
+    """Return a place on the flange's face or on its boss, clear of edges, of the boss's flank and of the holes."""
+    while True:
+        u, v = in_box(generator, 5.0, 4.6, ((-_BOLT[0], 0.0, _BOLT[1] + 0.8), (_BOLT[0], 0.0, _BOLT[1] + 0.8)))
+        r = float(np.hypot(u, v))
+        if _CORE + 0.7 < r < _BODY - 0.9 and abs(r - _BOSS) > 0.55:
+            return u, v
+
+
+def _flange_rim(generator: Generator) -> Rim:
+    angle = float(generator.choice([-1, 1]) * generator.uniform(np.deg2rad(50), np.deg2rad(130)))
+    return Rim(_BODY * float(np.cos(angle)), _BODY * float(np.sin(angle)), angle)
 
 
 def _disc_face(generator: Generator) -> tuple[float, float]:
@@ -158,8 +209,8 @@ CAST = Blueprint(
     title="as-cast aluminium",
     field_mm=(16.0, 12.8),
     draw=_cast,
-    face=lambda generator: in_box(generator, 6.2, 4.6),
-    rim=lambda generator: _on_box(generator, *_CASTING, 1.4),
+    face=_flange_face,
+    rim=_flange_rim,
     defects=("blowhole", "crack", "scratch", "dent", "chip", "inclusion", "stain", "burr", "discolouration", "warp"),
     beneath=Material(0.12, 0.78, 0.24),
     exposure_level=0.32,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
+
 import numpy as np
 
 from drivers.sim.defects.site import Material
@@ -19,7 +21,7 @@ from drivers.sim.products.blueprint import (
 )
 from drivers.sim.products.print import artwork
 from drivers.sim.render.textures import blobs, course, craters, lines, rough
-from drivers.sim.render.workpiece import Canvas, Carrier, Workpiece, blank
+from drivers.sim.render.workpiece import Canvas, Carrier, FloatMap, Placement, Workpiece, blank
 
 _COVER, _BUTTON, _EJECTOR = (7.1, 5.5), (-2.9, -0.6), ((4.9, -3.6), (4.9, 3.6))
 _LABEL = (7.0, 5.0)
@@ -33,26 +35,34 @@ def _moulded(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     u, v = canvas.u, canvas.v
     inside = box(u, v, *_COVER, 1.6)
     work = blank(canvas, inside, albedo=0.095 * batch.tone, specular=0.045, roughness=0.30 * batch.roughness)
-    tool = np.random.Generator(np.random.SFC64(_TOOL_SEED))
     shape, step = canvas.shape, canvas.step_mm
-    bowls = canvas.carry(craters(tool, shape, step, size_mm=0.20 * batch.grain))
-    fine = canvas.carry(rough(tool, shape, step, grain_mm=0.12, hurst=0.5, finest_mm=0.03))
     button = box(u - np.float32(_BUTTON[0]), v - np.float32(_BUTTON[1]), 2.2, 1.5, 0.7)
     polished = np.clip(button / np.float32(0.1) + 2.5, 0, 1)
-    grain = np.float32(batch.relief) * (3.2 * bowls + 1.1 * fine)
-    work.height_um += grain * (1 - 0.96 * polished)
+    grain = canvas.carry(_tool(shape, step, batch.grain))
+    work.height_um += np.float32(batch.relief) * grain * (1 - 0.96 * polished)
     work.height_um += step_up(button, 260.0, 0.5) + step_up(box(u - 1.9, v, 0.35, 4.0, 0.3), 300.0, 0.34)
     for center in _EJECTOR:
         pin = disc(u, v, center, 0.85)
         work.height_um += step_up(pin, -22.0, 0.06) + 9.0 * np.exp(-np.square(pin / np.float32(0.07)))
     # Sink opposite the rib's foot and the melt's flow: long, shallow, a little different on every shot.
-    work.height_um += 3.0 * canvas.carry(blobs(generator, shape, step, size_mm=4.5)) + rounded(inside, 0.9)
-    flow = canvas.carry(blobs(generator, shape, step, size_mm=1.8))
+    work.height_um += 3.0 * canvas.grow(partial(blobs, size_mm=4.5), generator, 4.5) + rounded(inside, 0.9)
+    flow = canvas.grow(partial(blobs, size_mm=1.8), generator, 1.8)
     work.along *= (1 - 0.55 * polished) * (1 + 0.05 * flow)
     work.albedo *= 1 + 0.04 * flow + 0.03 * canvas.carry(blobs(generator, shape, step, size_mm=0.1))
     work.across = work.along
     work.thickness_um = 2500.0
     return work
+
+
+@lru_cache(maxsize=2)
+def _tool(shape: tuple[int, int], step_mm: float, grain: float) -> FloatMap:
+    """Return what the tool's spark-eroded wall leaves on every part, um."""
+    generator = np.random.Generator(np.random.SFC64(_TOOL_SEED))
+    bowls = craters(generator, shape, step_mm, size_mm=0.20 * grain)
+    fine = rough(generator, shape, step_mm, grain_mm=0.12, hurst=0.5, finest_mm=0.03)
+    both = 3.2 * bowls + 1.1 * fine
+    both.setflags(write=False)
+    return both
 
 
 def _label(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
@@ -63,10 +73,10 @@ def _label(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     shape, step = canvas.shape, canvas.step_mm
     fibres = canvas.carry(rough(generator, shape, step, grain_mm=0.35 * batch.grain, hurst=0.45, finest_mm=0.04))
     work.height_um += np.float32(batch.relief) * 1.3 * fibres
-    work.height_um += 9.0 * canvas.carry(blobs(generator, shape, step, size_mm=4.0)) + rounded(inside, 0.05)
+    work.height_um += 9.0 * canvas.grow(partial(blobs, size_mm=4.0), generator, 4.0) + rounded(inside, 0.05)
     shift = generator.normal(0, 0.05, 2)
-    ink = artwork(u - np.float32(shift[0]), v - np.float32(shift[1]), step)
-    mottle = canvas.carry(blobs(generator, shape, step, size_mm=0.25))
+    ink = canvas.carry(_plate(shape, step), (float(shift[0]), float(shift[1])))
+    mottle = canvas.grow(partial(blobs, size_mm=0.25), generator, 0.25)
     density = np.float32(generator.normal(1, 0.01) / batch.tone)
     work.albedo *= (1 + 0.012 * fibres) * (1 - ink * np.clip(0.93 * density * (1 + 0.012 * mottle), 0, 0.97))
     work.along *= 1 + 0.04 * fibres - 0.12 * ink
@@ -77,15 +87,24 @@ def _label(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     return work
 
 
+@lru_cache(maxsize=2)
+def _plate(shape: tuple[int, int], step_mm: float) -> FloatMap:
+    """Return what the printing plate puts on every label: the share of ink."""
+    straight = Canvas.make(*shape, step_mm, 1, Placement())
+    ink = artwork(straight.u, straight.v, step_mm)
+    ink.setflags(write=False)
+    return ink
+
+
 def _foil(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     """Copper foil coated with graphite but for a strip; rolling lines along v, flat waves from the web's tension."""
     u, v = canvas.u, canvas.v
     inside = np.asarray(_FOIL - u, np.float32)
-    work = blank(canvas, inside, albedo=0.06, specular=0.66, roughness=0.11 * batch.roughness)
+    work = blank(canvas, inside, albedo=0.06, specular=0.66, roughness=0.18 * batch.roughness)
     shape, step = canvas.shape, canvas.step_mm
     rolled = canvas.carry(lines(generator, (shape[1], shape[0]), step, along_mm=5.0, across_mm=0.05).T.copy())
     granules = canvas.carry(rough(generator, shape, step, grain_mm=0.16 * batch.grain, hurst=0.4, finest_mm=0.02))
-    cloud = canvas.carry(blobs(generator, shape, step, size_mm=2.5))
+    cloud = canvas.grow(partial(blobs, size_mm=2.5), generator, 2.5)
     border = 0.035 * course(generator, 256, 5.0)
     wander = np.interp(v, np.linspace(-10, 10, 256), border).astype(np.float32)
     coat = np.clip((np.float32(_COATED) + wander + 0.02 * granules - u) / np.float32(2 * step) + 0.5, 0, 1)
@@ -93,15 +112,16 @@ def _foil(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     # The slot die leaves a thicker bead at the coating's edge.
     bead = np.exp(-np.square((u - np.float32(_COATED - 0.22) - wander) / np.float32(0.16)))
     work.height_um += bare * 0.35 * rolled + coat * np.float32(batch.relief) * 2.6 * granules
-    work.height_um += step_up(_COATED + wander - u, 55.0, 0.12) + 7.0 * bead
-    # The bare strip ripples where the coated web beside it is stiff.
-    ripple = canvas.carry(blobs(generator, shape, step, size_mm=2.6))
-    work.height_um += (6.0 + 14.0 * np.clip((u - 1.5) / 4, 0, 1)) * ripple
-    work.albedo[:] = work.albedo * bare + coat * np.float32(0.055 * batch.tone) * (1 + 0.05 * cloud + 0.10 * granules)
+    work.height_um += step_up(_COATED + wander - u, 55.0, 0.26) + 6.0 * bead
+    # The bare strip is longer than the web beside it, which is stiff: it lies in waves that run off the edge.
+    wave = canvas.grow(partial(lines, along_mm=9.0, across_mm=2.2), generator, 2.2)
+    free = np.clip((u - np.float32(1.0)) * np.float32(1 / 5.4), 0, 1)
+    work.height_um += 16.0 * free * free * wave
+    work.albedo[:] = work.albedo * bare + coat * np.float32(0.075 * batch.tone) * (1 + 0.04 * cloud + 0.10 * granules)
     work.specular[:] = work.specular * bare + coat * np.float32(0.06)
     coating = np.float32(0.42 * batch.roughness) * coat
     work.along = np.asarray(work.along * bare + coating, np.float32)
-    work.across = np.asarray(work.across * 1.9 * bare + coating, np.float32)
+    work.across = np.asarray(work.across * 1.7 * bare + coating, np.float32)
     work.lay_rad = canvas.full(canvas.turn_rad + np.pi / 2)
     work.thickness_um = 300.0
     return work
@@ -147,5 +167,5 @@ FOIL = Blueprint(
     rim=_foil_rim,
     defects=("scratch", "dent", "pit", "crack", "inclusion", "stain", "burr", "fibre", "discolouration", "bend"),
     beneath=Material(0.06, 0.66, 0.14),
-    exposure_level=0.22,
+    exposure_level=0.30,
 )

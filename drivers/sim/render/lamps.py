@@ -60,7 +60,7 @@ class Lamp:
         if self.kind in {LampKind.BAR, LampKind.LOW}:
             return self._bar()
         if self.kind is LampKind.RING:
-            return _circle(self.elevation_deg, 12, self.distance_mm, 1.0, spread_rad=0.12)
+            return _circle(self.elevation_deg, 16, self.distance_mm, 1.0, spread_rad=0.14)
         if self.kind is LampKind.COAX:
             inner = _circle(87.6, 5, np.inf, 0.45, spread_rad=0.03)
             return (*inner, *_circle(84.5, 7, np.inf, 0.55, spread_rad=0.03))

@@ -16,7 +16,6 @@ from drivers.sim.render.workpiece import FloatMap, Workpiece
 #: Relief below this share of a pixel's ray casts no shadow worth a pass.
 _SHALLOW = 0.4
 _LONG = 4.0
-_NOTHING = np.float32(-1e9)
 FloatPair = NDArray[np.float64]
 
 
@@ -25,15 +24,15 @@ class Relief:
 
     def __init__(self, work: Workpiece, oversampling: int) -> None:
         top = np.where(work.cover > 0.5, work.height_um, np.float32(-work.thickness_um))
-        self._oversampling = oversampling
-        self._shape = top.shape
+        self.oversampling = oversampling
         self._pixel_um = 1000 * work.step_mm * oversampling
-        self._height = _by_blocks(top, oversampling)
+        self._height = by_blocks(top, oversampling)
         # Texture alone must not make every part pass for deep: the coarse range decides how far to look.
         self._range_um = float(self._height.max() - self._height.min())
 
     def lit(self, source: Source) -> FloatMap | None:
-        """Return the share of a source's light that gets through, (H', W') float32; None where nothing stands in it."""
+        """Return the share of a source's light that gets through, (H, W) float32 in pixels; None where nothing stands
+        in it."""
         lx, ly, lz = source.toward
         across = float(np.hypot(lx, ly))
         climb = self._pixel_um * lz / max(across, 1e-6)  # of the ray for each pixel along the ground
@@ -42,51 +41,64 @@ class Relief:
         height = self._height
         reach = min(self._range_um / climb + 1, float(max(height.shape)))
         step = np.array([ly, lx]) / across  # one pixel toward the lamp: (row, column)
-        highest = _shifted(height, step) - np.float32(climb)
+        highest = np.full(height.shape, -np.inf, np.float32)
+        _raise(highest, height, step, climb)
         length = 1
         while length < reach:
-            further = _shifted(highest, step * length)
-            further -= np.float32(climb * length)
-            np.maximum(highest, further, out=highest)
+            _raise(highest, highest, step * length, climb * length)
             length *= 2
         highest -= height
         if not (highest > 0).any():
             return None
         # The edge of the shadow is as soft as a pixel is wide.
-        lit = np.clip(0.5 - highest * np.float32(1 / (0.8 * climb)), 0, 1)
-        return _refined(lit, self._oversampling, self._shape)
+        highest *= np.float32(-1 / (0.8 * climb))
+        highest += np.float32(0.5)
+        return np.clip(highest, 0, 1, out=highest)
 
 
-def _shifted(values: FloatMap, step: FloatPair) -> FloatMap:
-    """Return values at x + step: bilinear near by, the next whole pixel for long steps, nothing beyond the picture."""
+def _raise(highest: FloatMap, values: FloatMap, step: FloatPair, climb: float) -> None:
+    """Raise `highest` to the values at x + step less `climb`: bilinear near by, the next whole pixel for long steps.
+
+    Nothing stands beyond the picture.
+    """
     row, column = float(step[0]), float(step[1])
     if max(abs(row), abs(column)) >= _LONG or (row.is_integer() and column.is_integer()):
-        return _moved(values, round(row), round(column))
+        here, there = _overlap(values.shape, round(row), round(column))
+        further = values[there] - np.float32(climb)
+        np.maximum(highest[here], further, out=highest[here])
+        return
     top, left = int(np.floor(row)), int(np.floor(column))
-    y, x = np.float32(row - top), np.float32(column - left)
-    out = _moved(values, top, left)
-    out *= (1 - y) * (1 - x)
-    for dy, dx, weight in ((0, 1, (1 - y) * x), (1, 0, y * (1 - x)), (1, 1, y * x)):
+    y, x = row - top, column - left
+    # The place between four pixels has all of them within the picture, or the nearest pixel's row and column.
+    padded = np.pad(values, 1, mode="edge")
+    here, there = _overlap(values.shape, round(row), round(column))
+    shift = (top - round(row), left - round(column))
+    further = np.full((here[0].stop - here[0].start, here[1].stop - here[1].start), -climb, np.float32)
+    for dy, dx, weight in ((0, 0, (1 - y) * (1 - x)), (0, 1, (1 - y) * x), (1, 0, y * (1 - x)), (1, 1, y * x)):
         if weight > 0:
-            out += weight * _moved(values, top + dy, left + dx)
-    return out
+            move = (1 + shift[0] + dy, 1 + shift[1] + dx)
+            window = tuple(slice(axis.start + away, axis.stop + away) for axis, away in zip(there, move, strict=True))
+            further += np.float32(weight) * padded[window]
+    np.maximum(highest[here], further, out=highest[here])
 
 
-def _moved(values: FloatMap, row: int, column: int) -> FloatMap:
-    out = np.full(values.shape, _NOTHING, np.float32)
-    rows, columns = values.shape
-    if abs(row) < rows and abs(column) < columns:
-        out[max(-row, 0) : rows - max(row, 0), max(-column, 0) : columns - max(column, 0)] = values[
-            max(row, 0) : rows - max(-row, 0), max(column, 0) : columns - max(-column, 0)
-        ]
-    return out
+def _overlap(shape: tuple[int, ...], row: int, column: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return where a picture and the same one moved by whole pixels lie over each other, in both."""
+    here, there = [], []
+    for size, away in zip(shape, (row, column), strict=True):
+        first, last = min(max(-away, 0), size), max(size - max(away, 0), 0)
+        last = max(first, last)
+        here.append(slice(first, last))
+        there.append(slice(first + away, last + away) if last > first else slice(0, 0))
+    return (here[0], here[1]), (there[0], there[1])
 
 
-def _by_blocks(values: FloatMap, size: int) -> FloatMap:
-    rows, columns = values.shape[0] // size, values.shape[1] // size
-    return np.asarray(values.reshape(rows, size, columns, size).mean(axis=(1, 3)), np.float32)
-
-
-def _refined(values: FloatMap, size: int, shape: tuple[int, ...]) -> FloatMap:
-    fine = np.repeat(np.repeat(values, size, axis=0), size, axis=1)
-    return fine[: shape[0], : shape[1]]
+def by_blocks(values: FloatMap, size: int) -> FloatMap:
+    """Return the mean (H, W) float32 of each pixel's `size` x `size` samples."""
+    total = values[::size, ::size].copy()
+    for row in range(size):
+        for column in range(size):
+            if row or column:
+                total += values[row::size, column::size]
+    total *= np.float32(1 / (size * size))
+    return total

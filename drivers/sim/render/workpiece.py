@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from PIL import Image
 
 FloatMap = NDArray[np.float32]
+#: Samples of a coarse grid for the finest detail that it must show.
+_SAMPLES_OF_DETAIL = 8
 #: Draws a periodic random field of the given shape on a grid of the given step in mm.
 Texture = Callable[[np.random.Generator, tuple[int, int], float], FloatMap]
 
@@ -49,8 +51,8 @@ class Canvas:
         """Lay out the grid."""
         step = pitch_mm / oversampling
         rows, columns = height * oversampling, width * oversampling
-        x = ((np.arange(columns) + 0.5) * step - width * pitch_mm / 2 - placement.x_mm)[None, :]
-        y = ((np.arange(rows) + 0.5) * step - height * pitch_mm / 2 - placement.y_mm)[:, None]
+        x = (np.arange(columns) + 0.5) * step - width * pitch_mm / 2 - placement.x_mm
+        y = (np.arange(rows) + 0.5) * step - height * pitch_mm / 2 - placement.y_mm
         turn = np.deg2rad(placement.turn_deg)
         cos, sin = np.cos(turn), np.sin(turn)
         return cls(
@@ -59,8 +61,8 @@ class Canvas:
             pitch_mm=pitch_mm,
             oversampling=oversampling,
             placement=placement,
-            u=np.asarray(cos * x + sin * y, np.float32),
-            v=np.asarray(cos * y - sin * x, np.float32),
+            u=np.add((cos * x).astype(np.float32)[None, :], (sin * y).astype(np.float32)[:, None]),
+            v=np.subtract((cos * y).astype(np.float32)[:, None], (sin * x).astype(np.float32)[None, :]),
         )
 
     @property
@@ -98,24 +100,72 @@ class Canvas:
         bottom, right = (int(np.clip(np.ceil(at + reach) + 1, 0, n)) for at, n in ((row, rows), (column, columns)))
         return slice(top, max(bottom, top)), slice(left, max(right, left))
 
-    def carry(self, field_on_part: FloatMap) -> FloatMap:
+    def carry(self, field_on_part: FloatMap, shift_mm: tuple[float, float] = (0.0, 0.0)) -> FloatMap:
         """Return a periodic field, given in the part's coordinates on a grid of the same step, as the picture has it.
 
-        (H'', W'') float32 to (H', W') float32, bilinear. A texture so drawn stays on the part however that lies.
+        (H'', W'') float32 to (H', W') float32, bilinear. A texture so drawn stays on the part however that lies, or
+        `shift_mm` (u, v) beside its place.
         """
-        rows, columns = self.shape
-        if self.placement == Placement() and field_on_part.shape == self.shape:
+        if self.placement == Placement() and field_on_part.shape == self.shape and shift_mm == (0.0, 0.0):
             return field_on_part
-        cos, sin = np.cos(self.turn_rad), np.sin(self.turn_rad)
-        # part = R^-1 (frame - centre - shift) + centre of the field, in samples; rows are y, columns x.
-        matrix = np.array([[cos, -sin], [sin, cos]])
-        middle = np.array([(rows - 1) / 2, (columns - 1) / 2])
-        shift = np.array([self.placement.y_mm, self.placement.x_mm]) / self.step_mm
-        own = (np.array(field_on_part.shape) - 1) / 2
-        out = np.empty(self.shape, np.float32)
-        offset = own - matrix @ (middle + shift)
-        ndimage.affine_transform(field_on_part, matrix, offset, output=out, order=1, mode="grid-wrap")
-        return out
+        return _carried(field_on_part, self.shape, self.step_mm, self.placement, shift_mm)
+
+    def grow(self, draw: Texture, generator: np.random.Generator, finest_mm: float) -> FloatMap:
+        """Return a random field (H', W') float32 that has no detail finer than `finest_mm`, lying on the part.
+
+        It is drawn on as coarse a grid as shows it, and brought to the fine one by cubic B-splines, whose slopes are
+        smooth.
+        """
+        factor = int(finest_mm / (_SAMPLES_OF_DETAIL * self.step_mm))
+        if factor < 2:
+            return self.carry(draw(generator, self.shape, self.step_mm))
+        # Two samples more on each side: what a spline reaches for.
+        shape = (-(-self.shape[0] // factor) + 4, -(-self.shape[1] // factor) + 4)
+        step = self.step_mm * factor
+        coarse = _carried(draw(generator, shape, step), shape, step, self.placement)
+        smooth = _refined(_refined(coarse.T, factor).T, factor)
+        top, left = ((have - want) // 2 for have, want in zip(smooth.shape, self.shape, strict=True))
+        return smooth[top : top + self.shape[0], left : left + self.shape[1]]
+
+
+def _carried(
+    field_on_part: FloatMap,
+    shape: tuple[int, int],
+    step_mm: float,
+    placement: Placement,
+    aside_mm: tuple[float, float] = (0.0, 0.0),
+) -> FloatMap:
+    """Return a periodic field as it lies on a grid (H', W') of its own step, both about their middles; bilinear."""
+    turn = np.deg2rad(placement.turn_deg)
+    cos, sin = np.cos(turn), np.sin(turn)
+    # part = R^-1 (frame - centre - shift) + centre of the field, in samples; columns are x, rows y.
+    matrix = np.array([[cos, sin], [-sin, cos]])
+    shift = np.array([placement.x_mm, placement.y_mm]) / step_mm
+    middle, own = np.array(shape[::-1]) / 2, np.array(field_on_part.shape[::-1]) / 2
+    offset = own - matrix @ (middle + shift) - np.array(aside_mm) / step_mm
+    corners = np.array([[x, y] for x in (0, shape[1]) for y in (0, shape[0])]) @ matrix.T + offset
+    low = np.floor(corners.min(axis=0)).astype(int) - 2
+    high = np.ceil(corners.max(axis=0)).astype(int) + 2
+    windows = [np.arange(low[axis], high[axis]) % field_on_part.shape[1 - axis] for axis in range(2)]
+    spread = np.take(np.take(field_on_part, windows[1], axis=0), windows[0], axis=1)
+    a, b = (*matrix[0], offset[0] - low[0]), (*matrix[1], offset[1] - low[1])
+    picture = Image.fromarray(spread)
+    moved = picture.transform((shape[1], shape[0]), Image.Transform.AFFINE, (*a, *b), Image.Resampling.BILINEAR)
+    return np.array(moved, np.float32)
+
+
+def _refined(values: FloatMap, factor: int) -> FloatMap:
+    """Return rows between rows, `factor` for each, by uniform cubic B-splines; one and a half fall away at each end."""
+    count = values.shape[0] - 3
+    out = np.empty((count * factor, values.shape[1]), np.float32)
+    for phase in range(factor):
+        t = (phase + 0.5) / factor
+        weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+        total = values[:count] * np.float32(weights[0] / 6)
+        for index in (1, 2, 3):
+            total += values[index : index + count] * np.float32(weights[index] / 6)
+        out[phase::factor] = total
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +197,34 @@ class Workpiece:
 
     def copy(self) -> Workpiece:
         """Return a copy that can be changed by itself."""
-        maps = {
-            name: getattr(self, name).copy()
-            for name in ("height_um", "albedo", "specular", "along", "across", "cover", "inside_mm")
-        }
-        lay = None if self.lay_rad is None else self.lay_rad.copy()
+        return self._each(np.copy)
+
+    def cut(self, window: tuple[slice, slice]) -> Workpiece:
+        """Return a part of the part; its maps are views."""
+        return self._each(lambda values: values[window])
+
+    def _each(self, done: Callable[[FloatMap], FloatMap]) -> Workpiece:
+        names = ("height_um", "albedo", "specular", "along", "across", "cover", "inside_mm")
+        maps = {name: done(getattr(self, name)) for name in names}
+        if self.across is self.along:
+            maps["across"] = maps["along"]
+        lay = None if self.lay_rad is None else done(self.lay_rad)
         return Workpiece(self.step_mm, **maps, lay_rad=lay, thickness_um=self.thickness_um, carrier=self.carrier)
 
     def slopes(self) -> tuple[FloatMap, FloatMap]:
         """Return (dz/dx, dz/dy) of the top face."""
-        slope_y, slope_x = np.gradient(self.height_um, np.float32(1000 * self.step_mm))
-        return np.asarray(slope_x, np.float32), np.asarray(slope_y, np.float32)
+        return slope(self.height_um, self.step_mm, 1), slope(self.height_um, self.step_mm, 0)
+
+
+def slope(height_um: FloatMap, step_mm: float, axis: int) -> FloatMap:
+    """Return the slope of heights along an axis, by central differences."""
+    values = height_um if axis else height_um.T
+    out = np.empty_like(values)
+    np.subtract(values[:, 2:], values[:, :-2], out=out[:, 1:-1])
+    out[:, 1:-1] *= np.float32(0.0005 / step_mm)
+    out[:, 0] = (values[:, 1] - values[:, 0]) * np.float32(0.001 / step_mm)
+    out[:, -1] = (values[:, -1] - values[:, -2]) * np.float32(0.001 / step_mm)
+    return out if axis else np.asarray(out.T, np.float32)
 
 
 def cover_of(inside_mm: FloatMap, step_mm: float) -> FloatMap:
