@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from io import BytesIO
@@ -151,7 +152,8 @@ def folder(root: Path, *, camera: HeldoutSensor | None) -> dict[str, Any]:
     dataset = read_folder(root)
     samples = dataset.load_all(dataset.backgrounds[:200])
     stacked = stack_parts(samples) if camera is not None else list(samples)
-    shape = stacked[0].stack.shape
+    # Pictures of a folder may differ in size; a calibration is of one.
+    shape = Counter(sample.stack.shape for sample in stacked).most_common(1)[0][0]
     stacks = [sample.stack for sample in stacked if sample.stack.shape == shape]
     recipe = _recipe(root.name, shape)
     made = calibrate(recipe, Evidence(stacks, from_folder=camera is None), calibration_id="benchmark", now=_NOW)

@@ -28,6 +28,8 @@ Floats = NDArray[np.float64]
 QUANTISATION_DN2 = 1.0 / 12.0
 #: Frames that are searched for the traces of a codec.
 _CODEC_FRAMES = 6
+#: Share of the blocks that count as flat, and ranges of brightness that are looked at one by one.
+_FLAT_SHARE, _BRIGHTNESSES = 0.25, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ def estimate_from_singles(frames: Iterable[NDArray[Any]], *, bit_depth: int, abo
     """Estimate a noise level from single frames of many parts: weaker, and it claims no photon transfer.
 
     In blocks of 8x8 pixels the high-pass of Immerkaer (CVIU 64, 1996) is taken; the flattest quarter of the blocks by
-    their low-pass speaks for the noise. Fine texture is counted as noise, so the level is an upper bound.
+    their low-pass speaks for the noise, at each brightness for itself: dark blocks are the flattest and the quietest
+    ones, and would speak for all. Fine texture is counted as noise, so the level is an upper bound at the usual light.
 
     :param frames: pictures (H, W), any size each; blocks with a mean at or below `above_dn` (empty carrier) don't
         count.
@@ -76,12 +79,16 @@ def estimate_from_singles(frames: Iterable[NDArray[Any]], *, bit_depth: int, abo
     """
     saturation = float((1 << bit_depth) - 1)
     levels: list[Floats] = []
+    means_of: list[Floats] = []
+    slopes: list[Floats] = []
     correlations: list[tuple[float, float]] = []
     coded: tuple[str, ...] = ()
     for frame in frames:
         blocks = _flat_blocks(np.asarray(frame, np.float64), above_dn, 0.98 * saturation)
         if blocks is not None:
             levels.append(blocks.sigma)
+            means_of.append(blocks.mean)
+            slopes.append(blocks.slope)
             correlations.append(lag1(blocks.detrended))
             # One camera codes all frames or none; looking costs more than everything else here.
             if not coded and len(levels) <= _CODEC_FRAMES:
@@ -90,7 +97,7 @@ def estimate_from_singles(frames: Iterable[NDArray[Any]], *, bit_depth: int, abo
         raise CalibrationError(
             "no flat, unclipped area of 8x8 pixels in any frame; give well exposed frames of good parts"
         )
-    sigma = float(np.median(np.concatenate(levels)))
+    sigma = _usual_level(np.concatenate(levels), np.concatenate(means_of), np.concatenate(slopes))
     means = np.median(np.asarray(correlations), axis=0)
     pair = (float(means[0]), float(means[1]))
     model = NoiseModel(
@@ -128,7 +135,9 @@ def _correlation_findings(correlations: tuple[float, float]) -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True)
 class _Blocks:
     sigma: Floats  # (N,)
-    detrended: Floats  # (N, 8, 8)
+    mean: Floats  # (N,)
+    slope: Floats  # (N,)
+    detrended: Floats  # (n, 8, 8), of the flattest quarter
 
 
 _HIGH_PASS = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
@@ -148,9 +157,21 @@ def _flat_blocks(frame: Floats, above_dn: float, below_dn: float) -> _Blocks | N
         return None
     high = blocks(ndimage.convolve(frame, _HIGH_PASS, mode="reflect"))[usable]
     slope = blocks(ndimage.gaussian_gradient_magnitude(frame, 2.0))[usable].mean(axis=(1, 2))
-    flat = slope <= np.quantile(slope, 0.25)
-    sigma = np.sqrt(np.pi / 2) / 6.0 * np.abs(high[flat]).mean(axis=(1, 2))
-    return _Blocks(sigma, _without_plane(raw[usable][flat]))
+    flat = slope <= np.quantile(slope, _FLAT_SHARE)
+    sigma = np.sqrt(np.pi / 2) / 6.0 * np.abs(high).mean(axis=(1, 2))
+    return _Blocks(sigma, raw[usable].mean(axis=(1, 2)), slope, _without_plane(raw[usable][flat]))
+
+
+def _usual_level(sigma: Floats, mean: Floats, slope: Floats) -> float:
+    """Return the median over brightness of what the flattest blocks of each brightness show."""
+    edges = np.quantile(mean, np.linspace(0, 1, _BRIGHTNESSES + 1))
+    index = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, _BRIGHTNESSES - 1)
+    found = []
+    for which in np.unique(index):
+        here = index == which
+        flat = here & (slope <= np.quantile(slope[here], _FLAT_SHARE))
+        found.append(float(np.median(sigma[flat])))
+    return float(np.median(found))
 
 
 def _without_plane(blocks: Floats) -> Floats:

@@ -1,9 +1,10 @@
 """Sensor noise from many different good parts: weaker than photon transfer, but nobody has to stop the line for it.
 
 A lens passes next to nothing at the highest frequencies in both directions at once: what the cosine transform of a
-block of 8x8 pixels holds there is noise, whatever the texture. The fixed pattern is the same in every frame and is
-taken off as the mean over the frames at each place. Variance against the blocks' mean then gives gain and noise as
-repeats would. It holds for raw pixels alone: sharpening, debayering and JPEG work at just these frequencies.
+block of 8x8 pixels holds there is noise, and of the blocks those count that hold least at lower frequencies. The fixed
+pattern is the same in every frame and is taken off as the mean over the frames at each place. Variance against the
+blocks' mean then gives gain and noise as repeats would. It holds for raw pixels alone: sharpening, debayering and JPEG
+work at just these frequencies. Where texture reaches into the corner all the same, nothing is claimed.
 """
 
 from __future__ import annotations
@@ -28,8 +29,12 @@ MIN_FRAMES = 8
 MAX_GAIN_ERROR = 0.15
 _SIDE = 8
 #: Coefficients (down, across) at the corner of the spectrum, in two rings: the outer holds less texture than the inner.
-_INNER = tuple((v, u) for v in range(8) for u in range(8) if v + u in (9, 10))
-_OUTER = tuple((v, u) for v in range(8) for u in range(8) if v + u >= 11)
+_OUTER = tuple((v, u) for v in range(8) for u in range(8) if v + u >= 13)
+_INNER = tuple((v, u) for v in range(8) for u in range(8) if v + u in {11, 12})
+#: Frequencies that tell how much texture a block has; white noise is independent there of what it is in the corner.
+_TEXTURE = tuple((v, u) for v in range(8) for u in range(8) if 4 <= v + u <= 9)
+_EVEN_SHARE = 0.3
+_OUTLIER_TAIL = 1e-4
 _MOST_BLOCKS = 4096
 _BINS = 24
 _MIN_BIN_BLOCKS = 200
@@ -97,18 +102,20 @@ def _measure(frames: Sequence[Pixels], above_dn: float, saturation: float) -> _C
     chosen = _OUTER + _INNER
     values = np.empty((len(frames), places.size, len(chosen)), np.float32)
     means = np.empty((len(frames), places.size))
+    texture = np.empty((len(frames), places.size), np.float32)
     usable = np.empty((len(frames), places.size), np.bool_)
     for index, frame in enumerate(frames):
         picture = frame[: rows * _SIDE, : columns * _SIDE].astype(np.float32)
         blocks = picture.reshape(rows, _SIDE, columns, _SIDE).swapaxes(1, 2).reshape(-1, _SIDE, _SIDE)[places]
         coefficients = fft.dctn(blocks, axes=(1, 2), norm="ortho")
         values[index] = np.stack([coefficients[:, v, u] for v, u in chosen], axis=1)
+        texture[index] = np.mean([coefficients[:, v, u] ** 2 for v, u in _TEXTURE], axis=0)
         means[index] = blocks.mean(axis=(1, 2))
         usable[index] = (blocks.min(axis=(1, 2)) > max(above_dn, 0)) & (blocks.max(axis=(1, 2)) < 0.98 * saturation)
     noise, freedom = _without_pattern(values, means, usable)
     good = usable & (freedom > 0)[None, :]
     squares = noise**2 / np.maximum(freedom, 1e-6)[None, :, None]
-    return _binned(means[good], squares[good])
+    return _binned(means[good], squares[good], texture[good])
 
 
 def _without_pattern(values: NDArray[np.float32], means: Floats, usable: NDArray[np.bool_]) -> tuple[Floats, Floats]:
@@ -122,7 +129,7 @@ def _without_pattern(values: NDArray[np.float32], means: Floats, usable: NDArray
     return left, freedom
 
 
-def _binned(means: Floats, squares: Floats) -> _Curve | None:
+def _binned(means: Floats, squares: Floats, texture: NDArray[np.float32]) -> _Curve | None:
     if means.size < 4 * _MIN_BIN_BLOCKS:
         return None
     low, high = np.quantile(means, (0.01, 0.99))
@@ -131,18 +138,25 @@ def _binned(means: Floats, squares: Floats) -> _Curve | None:
     split = len(_OUTER)
     points = []
     for which in range(_BINS):
-        here = squares[index == which]
-        if here.shape[0] < _MIN_BIN_BLOCKS:
+        here = np.flatnonzero(index == which)
+        even = here[texture[here] <= np.quantile(texture[here], _EVEN_SHARE)] if here.size else here
+        if even.size < _MIN_BIN_BLOCKS:
             continue
-        # The median of a block's mean square: edges and specks, which reach into the corner, don't move it.
-        outer = float(np.median(here[:, :split].mean(axis=1))) / (stats.chi2.median(split) / split)
-        inside = here.shape[1] - split
-        inner = float(np.median(here[:, split:].mean(axis=1))) / (stats.chi2.median(inside) / inside)
-        points.append((float(means[index == which].mean()), outer, inner, float(here.shape[0] * split)))
+        outer, inner = _power(squares[even, :split]), _power(squares[even, split:])
+        points.append((float(means[even].mean()), outer, inner, float(even.size * split)))
     if len(points) < 3:
         return None
     table = np.asarray(points)
     return _Curve(table[:, 0], table[:, 1], table[:, 2], table[:, 3])
+
+
+def _power(squares: Floats) -> float:
+    """Return the mean square of normal values (N, n), rows that noise alone would not give left out."""
+    freedom = squares.shape[1]
+    rows = squares.mean(axis=1)
+    middle = float(np.median(rows)) / (stats.chi2.median(freedom) / freedom)
+    honest = rows <= middle * stats.chi2.isf(_OUTLIER_TAIL, freedom) / freedom
+    return float(rows[honest].mean())
 
 
 def _slope(curve: _Curve) -> tuple[float, float, float]:

@@ -250,7 +250,8 @@ def _curve(series: Still, saturation: float, usable: NDArray[np.bool_] | None) -
     if mean.size < _MIN_BIN_PIXELS:
         return None
     low, high = np.quantile(mean, (0.001, 0.999))
-    edges = np.linspace(low, max(high, low + 1e-6), _BINS + 1)
+    # Narrow where it is dark, so that the noise is about the same throughout a bin: it goes with the root of the light.
+    edges = low + np.linspace(0.0, np.sqrt(max(high - low, 1e-6)), _BINS + 1) ** 2
     index = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, _BINS - 1)
     freedom = _freedom(series.repeats)
     points: list[tuple[float, float, float]] = []
@@ -355,7 +356,7 @@ def _fit_findings(
             f"the means span only {curve.mean.min():.0f} to {curve.mean.max():.0f} DN, too little to tell gain from "
             "read noise; use a part with bright and dark areas or give dark frames"
         )
-    if line.read_noise < 0.24:
+    if known_dark and line.read_noise < 0.24:
         findings.append("the read noise is below 0.24 DN, where quantisation hides it; raise the gain to measure it")
     if known_dark and min(one.level for one in known_dark) < 3 * line.read_noise:
         findings.append(

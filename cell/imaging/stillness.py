@@ -8,10 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
+from scipy import ndimage, optimize
 
 from cell.frames import Stack
-from cell.imaging.registration import shift
 
 Floats = NDArray[np.float64]
 Series = NDArray[np.uint8] | NDArray[np.uint16]
@@ -25,6 +24,8 @@ _MOVED = 1.5
 _DISTINCT = 0.05
 #: A channel counts as dark when its brightest pixels have no more light than this, and as saturated above the share.
 _DARK_SHARE, _SATURATED_SHARE = 0.004, 0.5
+#: Where the dark level is not known: so dark, as a share of full scale, and so even against its noise, is no scene.
+_BLACK_SHARE, _EVEN = 0.08, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _channel(
         sentence = f"channel {name}: {same} frames came twice, pixel by pixel; check the camera and its driver"
         found.append(Finding(name, sentence, False))
     bright = float(np.percentile(frames[0], 99)) - dark_dn
-    if expect_light and bright <= max(_DARK_SHARE * full_scale, 3.0):
+    if expect_light and (bright <= max(_DARK_SHARE * full_scale, 3.0) or _unlit(frames, full_scale)):
         sentence = (
             f"channel {name} is dark: no light reaches the sensor; check its lamp, its cable and the recipe's lights"
         )
@@ -132,6 +133,16 @@ def _channel(
         sentence = f"channel {name} is not dark with the lights off; keep other light from the cell"
         found.append(Finding(name, sentence, True))
     return found
+
+
+def _unlit(frames: NDArray[np.generic], full_scale: float) -> bool:
+    """Tell whether frames (R, H, W) are dark and show nothing but noise."""
+    mean = frames[:8].mean(axis=0, dtype=np.float64)
+    low, high = np.percentile(mean, (1, 99))
+    if high > _BLACK_SHARE * full_scale:
+        return False
+    noise = float(np.std(frames[1].astype(np.float64) - frames[0])) / np.sqrt(2)
+    return bool(high - low < _EVEN * noise + 0.5)
 
 
 def _coarse(stacks: NDArray[np.generic]) -> Floats:
@@ -175,14 +186,29 @@ def _still(series: Series, kept: tuple[int, ...], dark_dn: float) -> tuple[tuple
     edges = [0, *breaks, len(kept)]
     start, end = max(pairwise(edges), key=lambda run: run[1] - run[0])
     first = breaks[0]
-    picture = [series[list(part)].mean(axis=(0, 1)).astype(np.float32) for part in (kept[:first], kept[first:])]
-    down, across, _ = shift(picture[0], picture[1])
+    picture = [series[list(part)].mean(axis=(0, 1)) for part in (kept[:first], kept[first:])]
+    down, across = _movement(picture[0], picture[1])
     sentence = (
         f"camera or part moved between repeat {kept[first - 1] + 1} and {kept[first] + 1} (by about {across:+.1f} px "
         f"across, {down:+.1f} px down); {end - start} repeats that lie still were used; fasten "
         "both and take the repeats again"
     )
     return kept[start:end], [Finding("", sentence, False)]
+
+
+def _movement(before: Floats, after: Floats) -> tuple[float, float]:
+    """Return the rows and columns by which a picture moved (Lucas and Kanade, from coarse to fine)."""
+    at = np.zeros(2)
+    for sigma in (6.0, 6.0, 3.0, 3.0, 1.5, 1.5):
+        one = ndimage.gaussian_filter(before, sigma)
+        two = ndimage.shift(ndimage.gaussian_filter(after, sigma), -at, order=1, mode="nearest")
+        rim = int(np.ceil(4 + np.abs(at).max()))
+        inside = (slice(rim, -rim), slice(rim, -rim))
+        slopes = np.stack([slope[inside].ravel() for slope in np.gradient(one)], axis=1)
+        if slopes.shape[0] < 100:
+            break
+        at = at - np.linalg.lstsq(slopes, (two - one)[inside].ravel(), rcond=None)[0]
+    return float(at[0]), float(at[1])
 
 
 def _correlation(one: Floats, other: Floats) -> float:
