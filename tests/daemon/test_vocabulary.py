@@ -99,6 +99,7 @@ def _least(command: str) -> dict[str, object]:
         "part_id": "p",
         "trigger_count": 1,
         "outcome": "OK",
+        "kind": "repeats",
         "model": "m",
         "Recipe": {
             "recipe_id": "r",
