@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import contextlib
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +24,9 @@ _EXPOSURE_US = 100.0
 def cost(channels: int, megapixels: float, sets: int, bit_depth: Literal[8, 12], note: Note) -> Figures:
     """Take `sets` sets without pauses, each held while the next is taken, as the daemon does; memory in MB.
 
-    `set_ms` is without the exposures. `daemon_grown_mb` counts the frames that are shared with the camera's process:
-    with buffers used again it stays at one set (the second of the two), however many went by.
+    `set_ms` is without the exposures. `shared_mb` is the memory of all frame buffers that were ever written, which both
+    processes see: with buffers used again it stays at two sets, however many went by. `daemon_grown_mb` and
+    `camera_process_mb` are each process's own, the latter with the album of what it shows.
     """
     width = 32 * round(np.sqrt(megapixels * 1e6 * 4 / 3) / 32)
     height = 32 * round(megapixels * 1e6 / width / 32)
@@ -43,14 +44,14 @@ def cost(channels: int, megapixels: float, sets: int, bit_depth: Literal[8, 12],
         note(f"{channels} channels of {megapixels:g} MP, rendering", 0, sets)
         held = acquirer.take(same)  # rendered once, kept by the camera's album
         first = isinstance(held, FailedAcquisition)
-        durations, before_mb, peak_mb, faults = [], _touched_mb(), 0.0, int(first)
+        durations, before_mb, peak_mb, faults = [], cells.resident_mb(), 0.0, int(first)
         for number in range(sets):
             note(f"{channels} channels of {megapixels:g} MP", number, sets)
             begun = time.perf_counter()
             acquired = acquirer.take(same)
             durations.append((time.perf_counter() - begun) * 1e3 - channels * _EXPOSURE_US / 1e3)
             faults += isinstance(acquired, FailedAcquisition)
-            peak_mb = max(peak_mb, _touched_mb() - before_mb)
+            peak_mb = max(peak_mb, cells.resident_mb() - before_mb)
             held = acquired
         del held
         median_ms = float(np.median(durations))
@@ -65,6 +66,7 @@ def cost(channels: int, megapixels: float, sets: int, bit_depth: Literal[8, 12],
             "set_ms": cells.percentiles(durations),
             "ms_per_frame": round(median_ms / channels, 3),
             "gigabytes_per_s": round(size_mb / median_ms, 2),
+            "shared_mb": round(_shared_mb(), 1),
             "daemon_grown_mb": round(peak_mb, 1),
             "camera_process_mb": (
                 round(cells.resident_mb(camera.pid), 1) if isinstance(camera, IsolatedCamera) else None
@@ -74,7 +76,12 @@ def cost(channels: int, megapixels: float, sets: int, bit_depth: Literal[8, 12],
         rig.close()
 
 
-def _touched_mb() -> float:
-    """Return this process's resident memory with the frames that it shares with the camera's, MB."""
-    resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return resident * resource.getpagesize() / 1e6
+def _shared_mb() -> float:
+    """Return what the frame buffers of this process take, MB: pages of them that were never written take nothing."""
+    blocks: dict[int, int] = {}  # by file: a mapping holds a second descriptor of it
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the folder's own, closed by now
+            if "inspectd-frames" in str(descriptor.readlink()):
+                found = descriptor.stat()
+                blocks[found.st_ino] = found.st_blocks
+    return sum(blocks.values()) * 512 / 1e6

@@ -26,7 +26,7 @@ def test_small_runs_of_all_sections_reach_what_so_few_sets_can(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sections = ["load", "pylon", "scale", "lights"]
-    sizes = ["--sets", "10", "--rate", "0", "--pylon-sets", "8", "--largest-mb", "5", "--schemes", "20"]
+    sizes = ["--sets", "10", "--rate", "0", "--pylon-sets", "2", "--largest-mb", "5", "--schemes", "20"]
     code, report = told(["--only", *sections, *sizes], tmp_path / "imaging.json")
     assert report["load"][0]["complete"] == 10
     assert report["load"][0]["of_another_part_or_light"] == 0
