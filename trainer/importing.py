@@ -24,8 +24,10 @@ from cell.defects import Mask, Split
 from cell.errors import DataError, StateError
 from cell.frames import StoredStack
 from cell.imaging.folders import Misfit, physical_part, read_picture
+from cell.imaging.twins import Fingerprint, fingerprint
 from cell.recipes import Recipe
 from cell.store.learning import LearningStore
+from cell.store.prints import Newcomer
 from cell.store.taking_in import Incoming
 from trainer.folders.base import Entry
 from trainer.folders.detect import Layout, read
@@ -61,6 +63,7 @@ class FrameFiles:
     subset: str
     entries: list[Entry]
     files: tuple[Path, ...] = ()
+    digest: str = ""
 
 
 @dataclass(slots=True)
@@ -120,6 +123,7 @@ class FolderImport:
         if unknown:
             raise DataError(f"{self._recipe.recipe_id} has no class {', '.join(unknown)}; {self._known_classes()}")
         seen: dict[str, FrameFiles] = {}
+        prints: dict[str, Fingerprint] = {}
         for frames in self._grouped(listing.entries, survey):
             self._go_on()
             try:
@@ -132,12 +136,15 @@ class FolderImport:
             if twin is not frames:
                 survey.misfits.append(Misfit(frames.entries[0].picture, self._again(frames, twin)))
                 continue
+            frames.digest = digest.of_array(stack.pixels)
+            prints[frames.digest] = fingerprint(stack.pixels)
             survey.fitting.append(frames)
-            survey.good += not regions
             survey.rough += any(region.shape.rough for entry in frames.entries for region in entry.regions)
             for label in labels:
                 survey.regions[label] = survey.regions.get(label, 0) + 1
         self._divide(survey)
+        self._keep_twins_together(survey, prints)
+        survey.good = sum(not any(entry.regions for entry in frames.entries) for frames in survey.fitting)
         self._remark(survey)
         return survey
 
@@ -276,7 +283,6 @@ class FolderImport:
             else:
                 kept.append(frames)
         survey.fitting = kept
-        survey.good = sum(not any(entry.regions for entry in frames.entries) for frames in kept)
         separate = any(True in sides for sides in subsets.values())
         recipe_id, lots = self._recipe.recipe_id, dict[str, Split]()
         known, book = self._store.splits(recipe_id), self._store.split_book
@@ -296,6 +302,31 @@ class FolderImport:
                 survey.misfits.append(Misfit(frames.files[0], reason))
             survey.sides[frames.part] = standing or side
 
+    def _keep_twins_together(self, survey: Survey, prints: dict[str, Fingerprint]) -> None:
+        """Leave out the learning side's pictures of parts that are held out under another name."""
+        newcomers = [
+            Newcomer(one.digest, one.part, survey.sides[one.part], prints[one.digest]) for one in survey.fitting
+        ]
+        names = {one.digest: _below(self._root, one.files[0]) for one in survey.fitting}
+        twins = {
+            one.digest: near
+            for one, near in self._store.twins_apart(self._recipe.recipe_id, newcomers)
+            if one.side is Split.LEARN or near.picture.digest not in names
+        }
+        kept = []
+        for frames in survey.fitting:
+            near = twins.get(frames.digest)
+            if near is None:
+                kept.append(frames)
+                continue
+            other = names.get(near.picture.digest, f"part {near.picture.part_id} of the store")
+            reason = (
+                f"it shows the part of {other} again (correlation {near.correlation:.2f}), which is on the other side"
+            )
+            survey.misfits.append(Misfit(frames.files[0], f"{reason}: results would lie"))
+        survey.fitting = kept
+        survey.sides = {part: side for part, side in survey.sides.items() if any(f.part == part for f in kept)}
+
     def _remark(self, survey: Survey) -> None:
         if survey.rough:
             survey.remarks.append(
@@ -303,7 +334,7 @@ class FolderImport:
             )
         if survey.fitting:
             survey.remarks.append(
-                "how they were exposed is not known; only their brightness can be compared with the line's"
+                "how they were exposed is not known; only their brightness is compared with the line's"
             )
         if not self._wishes.vouched_by:
             survey.remarks.append("nobody said that a real camera took them: they count as emulated (--real says it)")

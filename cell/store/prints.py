@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from cell.defects import ImageRef
+from cell.defects import ImageRef, Split
 from cell.errors import DataError, StoreError
 from cell.frames import Stack
 from cell.imaging import twins
@@ -43,6 +44,16 @@ class Likeness:
     picture: Known
     correlation: float
     next: float  # of the next part's picture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Newcomer:
+    """A picture that is about to enter the store: its digest, its part, that part's side, its fingerprint."""
+
+    digest: str
+    part_id: str
+    side: Split
+    print_: Fingerprint
 
 
 class Prints:
@@ -91,6 +102,26 @@ class Prints:
         found = [twins.correlation(fine, twins.texture(print_)) for _, print_ in closest]
         best = twins.judged(found, [known.part_id for known, _ in closest])
         return None if best is None else Likeness(closest[best.index][0], best.correlation, best.next)
+
+    def apart(
+        self, recipe_id: str, newcomers: Sequence[Newcomer], sides: Mapping[str, Split]
+    ) -> list[tuple[Newcomer, Likeness]]:
+        """Return the newcomers that show a part which stands on the other side, among themselves or in the store.
+
+        :param sides: side of each part of the store.
+        """
+        known = [(k, p) for k, p in self._made_prints(recipe_id, self._known(recipe_id)) if k.part_id in sides]
+        fresh = [(Known(one.digest, "", one.part_id), one.print_) for one in newcomers]
+        side_of = dict(sides) | {one.part_id: one.side for one in newcomers}
+        found = []
+        for one in newcomers:
+            others = [
+                (k, p) for k, p in (*known, *fresh) if k.part_id != one.part_id and side_of[k.part_id] is not one.side
+            ]
+            near = self._nearest(recipe_id, one.print_, others)
+            if near is not None:
+                found.append((one, near))
+        return found
 
     def across(self, recipe_id: str, sides: dict[str, Any]) -> list[tuple[Known, Known, float]]:
         """Return pairs of pictures of one part whose names stand on two sides, each with its correlation.

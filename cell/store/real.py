@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from cell.store.counters import reserve
 from cell.store.database import Database
 from cell.store.ledger import Ledger
 from cell.store.pictures import Pictures, check_mask
-from cell.store.prints import Prints
+from cell.store.prints import Likeness, Newcomer, Prints
 from cell.store.real_facts import facts_of, insert_seed, seal_seed
 from cell.store.seed_checks import SeedChecks
 from cell.store.splits import SplitBook, other_side
@@ -96,6 +96,10 @@ class RealImages:
         if set_aside:
             return Split.HELD_OUT
         return self.split_book.choose(recipe_id, part_id, lot) if otherwise is None else otherwise
+
+    def twins_apart(self, recipe_id: str, newcomers: Sequence[Newcomer]) -> list[tuple[Newcomer, Likeness]]:
+        """Return the pictures about to enter whose part stands on the other side under another name."""
+        return self._prints.apart(recipe_id, newcomers, self.splits(recipe_id))
 
     def twins_across(self, recipe_id: str) -> tuple[tuple[str, str, float], ...]:
         """Return pairs of part ids on two sides of the split whose pictures show one part, with their correlation.

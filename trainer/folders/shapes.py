@@ -157,12 +157,10 @@ def coco_run_lengths(counts: Any, size: Any) -> Mask:
 def brush_strokes(packed: Sequence[int], height: int, width: int) -> Mask:
     """Decode Label Studio's brush strokes: the alpha plane of RGBA pixels. Raises `DataError`."""
     try:
-        data = _rle_pack(bytes(packed))
+        data = _rle_pack(bytes(packed), height * width * 4)
     except (IndexError, ValueError, TypeError) as error:
-        raise DataError("its brush strokes can't be read; export the labels again") from error
-    if data.size < height * width * 4:
-        raise DataError("its brush strokes don't fill its picture; export the labels again")
-    drawn: Mask = data[: height * width * 4].reshape(height, width, 4)[..., 3] > 0
+        raise DataError(f"its brush strokes can't be read ({error}); export the labels again") from error
+    drawn: Mask = data.reshape(height, width, 4)[..., 3] > 0
     return drawn
 
 
@@ -209,8 +207,9 @@ def _unpacked(text: str) -> list[int]:
     return runs
 
 
-def _rle_pack(packed: bytes) -> NDArray[np.uint8]:
-    """Unpack ``@thi.ng/rle-pack``: a header (count, word size, four run sizes), then runs and literals, bit by bit."""
+def _rle_pack(packed: bytes, length: int) -> NDArray[np.uint8]:
+    """Unpack `length` bytes from ``@thi.ng/rle-pack``: a header (count, word size, four run sizes), then runs and
+    literals, bit by bit. Raises `ValueError` when they are not there."""
     bits = np.unpackbits(np.frombuffer(packed, np.uint8)).astype(np.int64)
     at = 0
 
@@ -226,17 +225,17 @@ def _rle_pack(packed: bytes) -> NDArray[np.uint8]:
 
     total, word = take(32), take(5) + 1
     sizes = [take(4) + 1 for _ in range(4)]
-    if not 0 < total <= 1 << 31:
-        raise ValueError("a strange length")
+    if total != length or word != 8:
+        raise ValueError("another picture's pixels")
     out = np.zeros(total, np.uint8)
     done = 0
     while done < total:
         run, size = take(1), sizes[take(2)]
-        length = take(size) + 1
+        count = take(size) + 1
         if run:
-            out[done : done + length] = take(word)
+            out[done : done + count] = take(word)
         else:
-            for index in range(done, min(done + length, total)):
+            for index in range(done, min(done + count, total)):
                 out[index] = take(word)
-        done += length
+        done += count
     return out
