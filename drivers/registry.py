@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -146,9 +146,16 @@ class LazyScene:
         self.lights = dict(lights)
         self.open().illuminate(lights)
 
-    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
+    def picture(
+        self, height: int, width: int, exposure_us: float, gain_db: float, bit_depth: int | None = None
+    ) -> Pixels:
         """Return what a sensor of that size sees now."""
-        return self.open().picture(height, width, exposure_us, gain_db)
+        return self.open().picture(height, width, exposure_us, gain_db, bit_depth)
+
+    @property
+    def condition(self) -> Hashable:
+        """What has drifted; pictures taken in one condition go on being true in it."""
+        return self.open().condition
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,7 +268,9 @@ class PylonCamera:
         """Put what the scene shows now before an emulated camera and return what must come back of it."""
         if self._feed is None or self._scene is None:
             return None
-        pixels = self._scene.picture(recipe.height, recipe.width, channel.exposure_us, channel.gain_db)
+        pixels = self._scene.picture(
+            recipe.height, recipe.width, channel.exposure_us, channel.gain_db, recipe.bit_depth
+        )
         pixels = deepen(pixels, recipe.bit_depth)
         self._feed.put(pixels)
         return pixels if channel.plane == "mono" else None

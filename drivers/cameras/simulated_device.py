@@ -302,7 +302,9 @@ class SimulatedDevice:
 
     def _pixels(self, recipe: Recipe, index: int, fault: Fault | None) -> Pixels:
         channel = recipe.channels[index]
-        pixels = self._stage.picture(recipe.height, recipe.width, channel.exposure_us, channel.gain_db)
+        pixels = self._stage.picture(
+            recipe.height, recipe.width, channel.exposure_us, channel.gain_db, recipe.bit_depth
+        )
         pixels = deepen(pixels, recipe.bit_depth)
         if self._mark_frames:
             if not pixels.flags.writeable or not pixels.flags.owndata:

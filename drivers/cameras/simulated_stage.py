@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Mapping
-from typing import Protocol
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from cell.errors import DataError
 from cell.frames import Pixels
 
 
@@ -24,15 +23,27 @@ class Stage(Protocol):
     def illuminate(self, lights: Mapping[str, float]) -> None:
         """Let exactly these lines shine, at relative intensities in [0, 1]."""
 
-    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
-        """Return what a sensor of that size sees now, (H, W) uint8 or uint16."""
+    def picture(
+        self, height: int, width: int, exposure_us: float, gain_db: float, bit_depth: int | None = None
+    ) -> Pixels:
+        """Return what a sensor of that size sees now, (H, W): uint8, or uint16 of more bits if it has them."""
+
+
+@runtime_checkable
+class Drifting(Protocol):
+    """A stage that changes by itself from part to part."""
+
+    @property
+    def condition(self) -> Hashable:
+        """What has changed; the same part looks the same in the same condition."""
 
 
 class Album:
     """A stage that remembers what it shows: part and light, and up to `keep_mb` of pictures.
 
     A picture shown before comes again, noise and all, at no cost and without a copy: for load tests, which must not
-    wait for a renderer. With `keep_mb` 0 every exposure is a new one.
+    wait for a renderer. It is that of the part, light, exposure, depth and the cell's condition: nothing that drifted
+    is shown as it was. With `keep_mb` 0 every exposure is a new one.
     """
 
     def __init__(self, stage: Stage, keep_mb: float = 0.0) -> None:
@@ -41,61 +52,51 @@ class Album:
         self._stage = stage
         self._keep_bytes = int(keep_mb * 1e6)
         self._kept: OrderedDict[tuple[object, ...], Pixels] = OrderedDict()
-        self._pictures: Counter[str] = Counter()  # kept, by part
         self._bytes = 0
-        self._on_stage = ""
+        self._drifting = stage if isinstance(stage, Drifting) else None
 
     def present(self, part_id: str) -> None:
-        """See :class:`Stage`. A part whose pictures are kept is not rendered before it has to be."""
+        """See :class:`Stage`. Every part is presented, also one whose pictures are kept: drift counts parts."""
+        self.part_id = ""
+        self._stage.present(part_id)
         self.part_id = part_id
-        if not self._pictures[part_id]:
-            self._bring(part_id)
 
     def illuminate(self, lights: Mapping[str, float]) -> None:
         """See :class:`Stage`."""
         self.lights = dict(lights)
         self._stage.illuminate(lights)
 
-    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
+    def picture(
+        self, height: int, width: int, exposure_us: float, gain_db: float, bit_depth: int | None = None
+    ) -> Pixels:
         """See :class:`Stage`. A kept picture is read-only."""
         if not self._keep_bytes:
-            return self._stage.picture(height, width, exposure_us, gain_db)
-        key = (self.part_id, tuple(sorted(self.lights.items())), height, width, exposure_us, gain_db)
+            return self._stage.picture(height, width, exposure_us, gain_db, bit_depth)
+        condition = None if self._drifting is None else self._drifting.condition
+        lights = tuple(sorted(self.lights.items()))
+        key = (self.part_id, lights, height, width, exposure_us, gain_db, bit_depth, condition)
         kept = self._kept.get(key)
         if kept is not None:
             self._kept.move_to_end(key)
             return kept
-        if self._on_stage != self.part_id:
-            self._bring(self.part_id)
-        pixels = self._stage.picture(height, width, exposure_us, gain_db)
+        pixels = self._stage.picture(height, width, exposure_us, gain_db, bit_depth)
         pixels.setflags(write=False)
         self._keep(key, pixels)
         return pixels
 
-    def _bring(self, part_id: str) -> None:
-        self._on_stage = ""
-        try:
-            self._stage.present(part_id)
-        except DataError:
-            self.part_id = ""
-            raise
-        self._on_stage = part_id
-
     def _keep(self, key: tuple[object, ...], pixels: Pixels) -> None:
         self._kept[key] = pixels
-        self._pictures[str(key[0])] += 1
         self._bytes += pixels.nbytes
         while self._bytes > self._keep_bytes and len(self._kept) > 1:
-            oldest, gone = self._kept.popitem(last=False)
-            self._pictures[str(oldest[0])] -= 1
+            _, gone = self._kept.popitem(last=False)
             self._bytes -= gone.nbytes
 
 
 def deepen(pixels: Pixels, bit_depth: int) -> Pixels:
     """Return pixels of 8 bits as `bit_depth` bits, (H, W) uint16: full scale stays full scale.
 
-    Pixels that are deep already, and 8 bits, are returned as they are. An 8-bit scene has no more than 256 levels at
-    any depth; what this shows is that deep pixels pass through unharmed.
+    Pixels that are deep already, and 8 bits, are returned as they are. For scenes that have no more to tell, such as
+    the pictures of a folder: they keep their 256 levels at any depth.
     """
     if bit_depth <= 8 or pixels.dtype != np.uint8:
         return pixels

@@ -82,9 +82,12 @@ def gardasoft_bench(mode: Mode = "continuous", dark_after_s: float = 1.0) -> Ite
 class _NoScene:
     """The emulator needs pictures from somewhere when it is exposed; here it never is."""
 
-    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
+    def picture(
+        self, height: int, width: int, exposure_us: float, gain_db: float, bit_depth: int | None = None
+    ) -> Pixels:
         raise CameraError(
-            f"a bench of lights has nothing to show at {width}x{height} in {exposure_us} us, {gain_db} dB"
+            f"a bench of lights has nothing to show at {width}x{height} in {exposure_us} us at {gain_db} dB, "
+            f"{bit_depth or 8} bit"
         )
 
 

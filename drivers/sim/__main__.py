@@ -1,23 +1,35 @@
-"""``python -m drivers.sim FILE.png``: render a contact sheet of the built-in product."""
+"""``python -m drivers.sim FILE.png``: a contact sheet of the emulated cell without a daemon or its settings."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from drivers.sim.sheet import plate_sheet
+from cell.errors import ConfigurationError
+from drivers.sim.contact import product_sheet
+from drivers.sim.products.catalogue import PRODUCTS
 
 
-def main() -> None:
-    """Read the command line and write the sheet."""
-    parser = argparse.ArgumentParser(prog="python -m drivers.sim", description=plate_sheet.__doc__)
+def main() -> int:
+    """Read the command line and write the sheet; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m drivers.sim", description=product_sheet.__doc__)
     parser.add_argument("file", type=Path, help="PNG to write")
-    parser.add_argument("--lights", type=int, default=4, choices=range(1, 33), metavar="1..32")
-    parser.add_argument("--each", type=int, default=2, help="parts of each class")
+    parser.add_argument(
+        "--product", action="append", default=[], choices=("plate", *PRODUCTS), help="only this; may be repeated"
+    )
+    parser.add_argument("--lights", default="4+ring", help="the lamps, e.g. 4, 8low, 4+ring+coax+dome")
+    parser.add_argument("--each", type=int, default=1, help="parts of each class")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
-    plate_sheet(chosen.file, chosen.lights, chosen.each, chosen.seed)
+    try:
+        parts = product_sheet(chosen.file, chosen.product, chosen.lights, chosen.each, chosen.seed)
+    except (ConfigurationError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(f"{parts} parts written to {chosen.file}\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

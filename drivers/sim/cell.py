@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,41 +35,77 @@ class EmulatedCell:
         self.presented = 0
         self.state = AS_SET_UP
         self._random_seed = random_seed
+        self._part_id: str | None = None
         self._part: Part | None = None
         self._lights: dict[str, float] = {}
         self._generator = np.random.Generator(np.random.SFC64(random_seed))
 
     def present(self, part_id: str) -> None:
-        """Put a part in front of the camera. Raises `DataError` for an unknown part; the place is then empty."""
-        self._part = None
+        """Put a part in front of the camera. Raises `DataError` for an unknown part; the place is then empty.
+
+        A rendered part is drawn when it is first looked at.
+        """
+        self._part_id, self._part = None, None
         state = state_at(self.presented, self.drift)
-        product = self.product
-        self._part = product.part(part_id, state) if isinstance(product, StudioProduct) else product.part(part_id)
+        if isinstance(self.product, FolderProduct):
+            self._part = self.product.part(part_id)
+        else:
+            self.product.defect_class(part_id)
+        self._part_id = part_id
         self.state = state
         self.presented += 1
         entropy = [self._random_seed, zlib.crc32(part_id.encode()), 1]
         self._generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence(entropy)))
 
+    @property
+    def condition(self) -> Hashable:
+        """What has drifted until now; pictures taken in one condition go on being true in it."""
+        return (*sorted(self.state.lamps.items()), self.state.gain, *self.state.rendering())
+
     def illuminate(self, lights: Mapping[str, float]) -> None:
         """Let exactly these lines shine, at relative intensities in [0, 1]."""
         self._lights = dict(lights)
 
-    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
+    def picture(
+        self, height: int, width: int, exposure_us: float, gain_db: float, bit_depth: int | None = None
+    ) -> Pixels:
         """Return what a sensor of that size sees now; the bare carrier when no part lies there.
 
-        uint8, or uint16 where the product's sensor has more than 8 bits.
+        uint8, or uint16 for more than 8 bits: of the product's sensor where it has them (all, if `bit_depth` is None),
+        else of one that has. The pictures of a folder have 8 bits, and come as they are.
         """
-        carrier = self.product.carrier_dn
-        if self._part is None:
-            deep = isinstance(self.product, StudioProduct | PlateProduct) and self.product.sensor.bit_depth > 8
-            if deep:
-                return np.full((height, width), carrier, np.uint16)
-            return np.full((height, width), carrier, np.uint8)
-        lights = {line: level * self.state.brightness(line) for line, level in self._lights.items()}
-        drifted_db = gain_db if self.state.gain == 1 else gain_db + 20 * math.log10(self.state.gain)
-        pixels = self._part.expose(lights, exposure_us, drifted_db, self._generator)
-        placed: Pixels = place(pixels, height, width, carrier)
+        product = self.product
+        sensor, down = None, 0
+        carrier = product.carrier_dn
+        if isinstance(product, StudioProduct | PlateProduct):
+            sensor, down = product.sensor.at_depth(bit_depth or product.sensor.bit_depth)
+            carrier = carrier if sensor is product.sensor or not carrier else round(sensor.offset_dn)
+        pixels = self._exposed(exposure_us, gain_db, sensor)
+        if pixels is None:
+            deep = sensor is not None and sensor.bit_depth - down > 8
+            empty = carrier >> down
+            pixels = np.full((1, 1), empty, np.uint16) if deep else np.full((1, 1), empty, np.uint8)
+        elif down:
+            deeper: Pixels = np.right_shift(pixels, np.uint16(down), dtype=np.uint16)
+            pixels = deeper.astype(np.uint8) if bit_depth == 8 else deeper
+        placed: Pixels = place(pixels, height, width, carrier >> down)
         return placed
+
+    def _exposed(self, exposure_us: float, gain_db: float, sensor: Sensor | None) -> Pixels | None:
+        """Return the picture of the part under the drifted lamps at the drifted gain; None where no part lies."""
+        if self._part_id is None:
+            return None
+        state, product = self.state, self.product
+        if self._part is None:
+            if isinstance(product, StudioProduct):
+                self._part = product.part(self._part_id, state)
+            else:
+                self._part = product.part(self._part_id)
+        lights = {line: level * state.brightness(line) for line, level in self._lights.items()}
+        if isinstance(product, FolderProduct):  # whose pictures know no exposure: brightness is all that can change
+            lights = {line: level * state.gain for line, level in lights.items()}
+        drifted_db = gain_db if state.gain == 1 else gain_db + 20 * math.log10(state.gain)
+        return self._part.expose(lights, exposure_us, drifted_db, self._generator, sensor)
 
 
 def open_cell(settings: EmulatedCellSettings) -> EmulatedCell:

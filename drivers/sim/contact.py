@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,15 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from cell.errors import ConfigurationError
-from cell.recipes import Rect
+from cell.recipes import Recipe, Rect
 from drivers.sim.cell import EmulatedCell
+from drivers.sim.flaws import FLAWS
+from drivers.sim.plate import PlateProduct, recipe_for_plate
 from drivers.sim.products.catalogue import PRODUCTS, named
+from drivers.sim.render.lamps import LampKind, rig
 from drivers.sim.studio import GOOD, StudioProduct, recipe_for
 
+_PLATE = "plate"
 _GAP, _CAPTION = 4, 14
 _GROUND, _INK, _TRUE = (24, 24, 24), (220, 220, 220), (255, 64, 64)
 #: Least side of the region about a defect that is shown enlarged, pixels.
@@ -34,52 +39,60 @@ def product_sheet(
 ) -> int:
     """Write a PNG: `each` parts of every class of every product, a column for each light; return how many parts.
 
-    The last column shows the defect enlarged, its true mask outlined. `products` are all when empty; `lights` is a rig
-    as in ``disc-4+ring``. `on_part` is told what is rendered next. Raises `ConfigurationError` for an unknown product
-    or light, `OSError`.
+    The last column shows the defect enlarged, its true mask outlined. `products` are all rendered ones when empty, and
+    may name the plate; `lights` is a rig as in ``disc-4+ring``. `on_part` is told what is rendered next. Raises
+    `ConfigurationError` for an unknown product or light, `OSError`.
     """
-    chosen = [_product(name, lights, random_seed) for name in (products or tuple(PRODUCTS))]
-    rows = [
-        (product, f"{kind}-{index:06d}")
-        for product in chosen
-        for kind in (GOOD, *product.blueprint.defects)
-        for index in range(each)
-    ]
-    width = max(product.width for product in chosen)
-    height = max(product.height for product in chosen)
-    columns = len(chosen[0].lines) + 1
+    chosen = [_exhibit(name, lights, random_seed) for name in (products or tuple(PRODUCTS))]
+    rows = [(item, f"{kind}-{index:06d}") for item in chosen for kind in item.kinds for index in range(each)]
+    width = max(item.recipe.width for item in chosen)
+    height = max(item.recipe.height for item in chosen)
+    columns = max(len(item.recipe.channels) for item in chosen) + 1
     size = ((width + _GAP) * columns + _GAP, (height + _CAPTION + _GAP) * len(rows) + _GAP)
     sheet = Image.new("RGB", size, _GROUND)
     draw = ImageDraw.Draw(sheet)
-    for row, (product, part_id) in enumerate(rows):
-        on_part(f"{product.blueprint.name} {part_id}", row, len(rows))
+    for row, (item, part_id) in enumerate(rows):
+        on_part(f"{item.name} {part_id}", row, len(rows))
         top = _GAP + row * (height + _CAPTION + _GAP)
-        for column, (name, picture) in enumerate(_pictures(product, part_id, random_seed)):
+        for column, (name, picture) in enumerate(_pictures(item, part_id, random_seed)):
             left = _GAP + column * (width + _GAP)
-            draw.text((left, top), f"{product.blueprint.name}  {part_id}  {name}", fill=_INK)
+            draw.text((left, top), f"{item.name}  {part_id}  {name}", fill=_INK)
             sheet.paste(Image.fromarray(picture), (left, top + _CAPTION))
     sheet.save(file)
     return len(rows)
 
 
-def _product(name: str, lights: str, random_seed: int) -> StudioProduct:
+@dataclass(frozen=True, slots=True)
+class _Exhibit:
+    """A product, how it is taken, and the kinds of its parts."""
+
+    name: str
+    product: StudioProduct | PlateProduct
+    recipe: Recipe
+    kinds: tuple[str, ...]
+
+
+def _exhibit(name: str, lights: str, random_seed: int) -> _Exhibit:
+    if name == _PLATE:
+        # The plate knows bars alone.
+        bars = sum(lamp.kind is LampKind.BAR for lamp in rig(lights)) or 1
+        return _Exhibit(name, PlateProduct(bars, random_seed), recipe_for_plate(bars), (GOOD, *FLAWS))
     if name not in PRODUCTS:
-        raise ConfigurationError(f"there is no emulated product {name}; there are {', '.join(PRODUCTS)}")
+        raise ConfigurationError(f"there is no emulated product {name}; there are {_PLATE}, {', '.join(PRODUCTS)}")
     blueprint, lamps = named(f"{name}-{lights}")
-    return StudioProduct(blueprint, lamps, random_seed)
+    product = StudioProduct(blueprint, lamps, random_seed)
+    return _Exhibit(name, product, recipe_for(product), (GOOD, *blueprint.defects))
 
 
-def _pictures(product: StudioProduct, part_id: str, random_seed: int) -> list[tuple[str, Picture]]:
-    recipe = recipe_for(product)
-    cell = EmulatedCell(product, random_seed)
+def _pictures(item: _Exhibit, part_id: str, random_seed: int) -> list[tuple[str, Picture]]:
+    recipe, cell = item.recipe, EmulatedCell(item.product, random_seed)
     cell.present(part_id)
     shown: list[tuple[str, Picture]] = []
     for channel in recipe.channels:
         cell.illuminate(channel.lights)
-        pixels = cell.picture(recipe.height, recipe.width, channel.exposure_us, channel.gain_db)
-        grey = (pixels >> max(0, product.bit_depth - 8)).astype(np.uint8)
+        grey = cell.picture(recipe.height, recipe.width, channel.exposure_us, channel.gain_db, 8).astype(np.uint8)
         shown.append((channel.name, np.repeat(grey[..., None], 3, axis=2)))
-    mask = product.place_mask(part_id)
+    mask = item.product.place_mask(part_id)
     if mask.any():
         shown.append(("truth", _enlarged(_best(shown, mask), mask)))
     return shown

@@ -19,6 +19,7 @@ from cell.errors import DataError
 from cell.frames import Pixels
 from cell.recipes import Channel, DefectClass, Recipe
 from drivers.sim.scene import place
+from drivers.sim.sensor import Sensor
 
 GOOD = "good"
 CARRIER_DN = 6
@@ -35,15 +36,20 @@ class PicturePart:
     pixels: NDArray[np.uint8]
 
     def expose(
-        self, lights: Mapping[str, float], exposure_us: float, gain_db: float, generator: np.random.Generator
+        self,
+        lights: Mapping[str, float],
+        exposure_us: float,
+        gain_db: float,
+        generator: np.random.Generator,
+        sensor: Sensor | None = None,
     ) -> Pixels:
-        """Return the picture bit for bit when a line is fully lit, dimmed by the brightest line otherwise."""
-        del exposure_us, gain_db, generator  # of the camera that took the picture, long ago
+        """Return the picture bit for bit when a line is lit at 1, dimmed or brightened by the brightest otherwise."""
+        del exposure_us, gain_db, generator, sensor  # of the camera that took the picture, long ago
         level = max(lights.values(), default=0.0)
-        if level >= 1.0:
+        if level == 1.0:
             return self.pixels
-        dimmed: Pixels = np.maximum(np.rint(self.pixels * level), CARRIER_DN).astype(np.uint8)
-        return dimmed
+        changed: Pixels = np.clip(np.rint(self.pixels * level), CARRIER_DN, 255).astype(np.uint8)
+        return changed
 
 
 class FolderProduct:

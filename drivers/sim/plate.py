@@ -45,14 +45,19 @@ class PlatePart:
     dark: FloatMap  # (H, W) electrons
 
     def expose(
-        self, lights: Mapping[str, float], exposure_us: float, gain_db: float, generator: np.random.Generator
+        self,
+        lights: Mapping[str, float],
+        exposure_us: float,
+        gain_db: float,
+        generator: np.random.Generator,
+        sensor: Sensor | None = None,
     ) -> Pixels:
         """Return what the sensor gives for the sum of all lit lines."""
         electrons = self.dark.copy()
         for line, intensity in lights.items():
             if intensity > 0:
                 electrons += np.float32(intensity * exposure_us) * self.rate[self.lines.index(line)]
-        return self.sensor.digitise(electrons, gain_db, generator)
+        return (sensor or self.sensor).digitise(electrons, gain_db, generator)
 
 
 class PlateProduct:

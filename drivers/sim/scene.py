@@ -10,22 +10,37 @@ from numpy.typing import NDArray
 
 from cell.defects import Mask
 from cell.frames import Pixels
+from drivers.sim.sensor import Sensor
 
 
 class Scene(Protocol):
     """What an emulated camera looks at."""
 
-    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
-        """Return what a sensor of that size sees now: the part that lies there under the lines that are lit."""
+    def picture(
+        self, height: int, width: int, exposure_us: float, gain_db: float, bit_depth: int | None = None
+    ) -> Pixels:
+        """Return what a sensor of that size sees now: the part that lies there under the lines that are lit.
+
+        uint16 where `bit_depth` is above 8 and the scene has so much to tell; 8 bits from one that has not. None: of
+        the depth that is the scene's own.
+        """
 
 
 class Part(Protocol):
     """One part of an emulated product."""
 
     def expose(
-        self, lights: Mapping[str, float], exposure_us: float, gain_db: float, generator: np.random.Generator
+        self,
+        lights: Mapping[str, float],
+        exposure_us: float,
+        gain_db: float,
+        generator: np.random.Generator,
+        sensor: Sensor | None = None,
     ) -> Pixels:
-        """Return the picture in the product's own size; `generator` draws the temporal noise."""
+        """Return the picture in the product's own size; `generator` draws the temporal noise.
+
+        `sensor` converts the light, the product's own where None; one that is a picture already has no use for it.
+        """
 
 
 class Product(Protocol):

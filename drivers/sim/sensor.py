@@ -28,8 +28,8 @@ class Sensor:
     def of_depth(cls, bit_depth: int) -> Sensor:
         """Return a machine-vision sensor with that many bits.
 
-        With 8 the noise is that of an older sensor, so that it stands above the quantisation; with 10 and 12 it is that
-        of a current global-shutter CMOS sensor (10,500 electrons full well, 2.4 electrons read noise).
+        With 8 the noise is that of an older sensor, so that it stands above the quantisation; above that it is that of
+        a current global-shutter CMOS sensor (10,500 electrons full well, 2.4 electrons read noise).
         """
         if bit_depth <= 8:
             return cls()
@@ -42,6 +42,16 @@ class Sensor:
             bit_depth=bit_depth,
             dark_current_e_per_s=3.0,
         )
+
+    def at_depth(self, bit_depth: int) -> tuple[Sensor, int]:
+        """Return the sensor that gives a camera's pixel format, and by how many bits its values are shifted down.
+
+        Fewer bits than the sensor has are its highest ones, as cameras do it. More than it has come from one that has
+        them: its steps, and its finer noise, are those of that depth, not this one's spread out.
+        """
+        if bit_depth <= self.bit_depth:
+            return self, self.bit_depth - bit_depth
+        return Sensor.of_depth(bit_depth), 0
 
     @property
     def full_scale_e(self) -> float:

@@ -90,7 +90,12 @@ class StudioPart:
         return self._rates[line]
 
     def expose(
-        self, lights: Mapping[str, float], exposure_us: float, gain_db: float, generator: np.random.Generator
+        self,
+        lights: Mapping[str, float],
+        exposure_us: float,
+        gain_db: float,
+        generator: np.random.Generator,
+        sensor: Sensor | None = None,
     ) -> Pixels:
         """Return what the sensor gives for the sum of all lit lines; lines that the cell has not stay dark."""
         electrons = np.zeros_like(self.dark)
@@ -98,8 +103,9 @@ class StudioPart:
             if intensity > 0 and line in self.lamps:
                 electrons += np.float32(intensity * exposure_us) * self.rate(line)
         electrons *= self.response
-        electrons += self.dark + np.float32(self.sensor.dark_current_e_per_s * exposure_us * 1e-6)
-        return self.sensor.digitise(electrons, gain_db, generator)
+        chosen = sensor or self.sensor
+        electrons += self.dark + np.float32(chosen.dark_current_e_per_s * exposure_us * 1e-6)
+        return chosen.digitise(electrons, gain_db, generator)
 
 
 def _heights(work: Workpiece, size: int) -> FloatMap:

@@ -50,7 +50,9 @@ class Stage:
     def illuminate(self, lights: Mapping[str, float]) -> None:
         self.lights = dict(lights)
 
-    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
+    def picture(
+        self, height: int, width: int, exposure_us: float, gain_db: float, bit_depth: int | None = None
+    ) -> Pixels:
         level = sum(SHINE[line] * share for line, share in self.lights.items())
         return (level + self._generator.integers(0, 3, (height, width))).astype(np.uint8)
 

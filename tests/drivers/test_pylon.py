@@ -32,7 +32,9 @@ class Pictures:
         self.size: tuple[int, int] | None = None
         self._generator = np.random.default_rng(3)
 
-    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
+    def picture(
+        self, height: int, width: int, exposure_us: float, gain_db: float, bit_depth: int | None = None
+    ) -> Pixels:
         self.shown = self._generator.integers(0, 256, self.size or (height, width)).astype(np.uint8)
         return self.shown
 
@@ -191,7 +193,9 @@ class Deep:
         self.shown: Pixels = np.zeros((1, 1), np.uint16)
         self._generator = np.random.default_rng(4)
 
-    def picture(self, height: int, width: int, exposure_us: float, gain_db: float) -> Pixels:
+    def picture(
+        self, height: int, width: int, exposure_us: float, gain_db: float, bit_depth: int | None = None
+    ) -> Pixels:
         self.shown = self._generator.integers(0, 4096, (height, width)).astype(np.uint16)
         return self.shown
 

@@ -10,11 +10,11 @@ from PIL import Image
 
 from cell.errors import DataError
 from drivers.sim.cell import EmulatedCell
+from drivers.sim.contact import product_sheet
 from drivers.sim.flaws import FLAWS
 from drivers.sim.folder import FolderProduct, recipe_for_folder
 from drivers.sim.plate import HEIGHT, WIDTH, PlateProduct, recipe_for_plate
 from drivers.sim.sensor import Sensor
-from drivers.sim.sheet import plate_sheet
 
 QUIET = Sensor(gain_dn_per_e=0.0255, read_noise_e=0.0, prnu=0.0, dsnu_e=0.0)
 
@@ -155,8 +155,18 @@ def test_pictures_that_can_not_be_used_are_named(tmp_path: Path) -> None:
 
 
 def test_the_contact_sheet_shows_every_class_under_every_light(tmp_path: Path) -> None:
-    plate_sheet(tmp_path / "sheet.png", lights=2, each=1)
+    told = []
+    parts = product_sheet(tmp_path / "sheet.png", ("plate",), "2+ring", 1, on_part=lambda *what: told.append(what))
+    assert parts == len(told) == 5
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.width > 3 * WIDTH
-        assert sheet.height > 5 * HEIGHT
-        assert np.asarray(sheet.convert("L")).std() > 20
+        assert sheet.width == (WIDTH + 4) * 3 + 4
+        assert sheet.height == (HEIGHT + 18) * 5 + 4
+        pixels = np.asarray(sheet).astype(int)
+    red = (pixels[..., 0] > 200) & (pixels[..., 1] < 100)
+    for row in range(5):
+        cells = [pixels[18 + row * (HEIGHT + 18) :, 4 + column * (WIDTH + 4) :] for column in range(2)]
+        first, second = (cell[:HEIGHT, :WIDTH] for cell in cells)
+        assert first.std() > 10, "a picture is missing"
+        assert np.abs(first - second).mean() > 3, "two lights show the same"
+        outlined = red[18 + row * (HEIGHT + 18) :, 4 + 2 * (WIDTH + 4) :][:HEIGHT, :WIDTH].any()
+        assert outlined == (row > 0), "the truth is outlined on every bad part and on no good one"
