@@ -34,8 +34,9 @@ def curves_svg(calibration: Calibration) -> str:
         bottom += 260
     width = columns * (_WIDTH + _GAP)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom}" width="{width}" height="{bottom}" '
-        f'font-family="sans-serif" font-size="11"><rect width="{width}" height="{bottom}" fill="#fff"/>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-12 -8 {width} {bottom}" width="{width}" '
+        f'height="{bottom}" font-family="sans-serif" font-size="11"><rect x="-12" y="-8" width="{width}" '
+        f'height="{bottom}" fill="#fff"/>'
         f"{''.join(pieces)}</svg>"
     )
 
@@ -52,6 +53,7 @@ def _noise(channel: ChannelCalibration, x: float, y: float) -> str:
     return (
         _title(x, y, f"{channel.channel}: noise variance (DN²) against level (DN)")
         + _note(x, y, f"from {_SOURCES[source]}{_gain(model)}")
+        + _note(x + 40, y + 14, _colour(channel))
         + _frame(x, y, f"{model.saturation_dn:.0f}", f"{top:.3g}")
         + dots
         + _polyline([at(float(a), float(b)) for a, b in zip(levels, line, strict=True)])
@@ -62,6 +64,13 @@ def _gain(model: NoiseModel) -> str:
     if model.gain_dn_per_e <= 0:
         return f"; sigma {model.read_noise_dn:.2f} DN at every level"
     return f"; K {model.gain_dn_per_e:.4g} DN/e, read noise {model.read_noise_dn:.3g} DN"
+
+
+def _colour(channel: ChannelCalibration) -> str:
+    if not channel.noise.autocorrelation:
+        return ""
+    powers = ", ".join(f"{value:.2f}" for value in channel.transfer.spectrum)
+    return f"not white: power by octave from Nyquist down {powers} (white: 1)"
 
 
 def _light(light: Illumination, x: float, y: float) -> str:

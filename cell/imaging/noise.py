@@ -29,7 +29,7 @@ QUANTISATION_DN2 = 1.0 / 12.0
 #: Frames that are searched for the traces of a codec.
 _CODEC_FRAMES = 6
 #: Share of the blocks that count as flat, and ranges of brightness that are looked at one by one.
-_FLAT_SHARE, _BRIGHTNESSES = 0.25, 8
+_FLAT_SHARE, _BRIGHTNESSES, _FEWEST_BLOCKS = 0.25, 8, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +164,14 @@ def _flat_blocks(frame: Floats, above_dn: float, below_dn: float) -> _Blocks | N
 
 def _usual_level(sigma: Floats, mean: Floats, slope: Floats) -> float:
     """Return the median over brightness of what the flattest blocks of each brightness show."""
-    edges = np.quantile(mean, np.linspace(0, 1, _BRIGHTNESSES + 1))
+    low, high = np.quantile(mean, (0.01, 0.99))
+    edges = np.linspace(low, max(high, low + 1e-6), _BRIGHTNESSES + 1)
     index = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, _BRIGHTNESSES - 1)
     found = []
     for which in np.unique(index):
         here = index == which
+        if here.sum() < min(_FEWEST_BLOCKS, mean.size / _BRIGHTNESSES):
+            continue
         flat = here & (slope <= np.quantile(slope[here], _FLAT_SHARE))
         found.append(float(np.median(sigma[flat])))
     return float(np.median(found))

@@ -31,6 +31,8 @@ _BINS = 64
 _MIN_BIN_PIXELS = 64
 #: Share of honest pixels that the outlier test may throw away in a bin.
 _OUTLIER_TAIL = 1e-4
+#: Dark levels that differ by less, DN, tell of no dark current.
+_SEEN_DARK_DN = 0.05
 #: Difference frames that are kept for the noise's spectrum.
 _KEPT_DIFFERENCES = 8
 #: Below this variance the rule of 1/12 fails where all pixels lie alike against the grey values (0.6 DN of noise).
@@ -341,8 +343,10 @@ def _dark_current(known_dark: Sequence[Dark]) -> float | None:
     exposures = np.array([one.exposure_us for one in known_dark]) * 1e-6
     if len(exposures) < 2 or exposures.min() <= 0 or exposures.max() < 2 * exposures.min():
         return None
-    slope = np.polyfit(exposures, [one.level for one in known_dark], 1)[0]
-    return float(slope)
+    levels = [one.level for one in known_dark]
+    slope = float(np.polyfit(exposures, levels, 1)[0])
+    # Frames of some milliseconds hold next to no dark current: what is not seen is not told.
+    return slope if abs(slope) * float(np.ptp(exposures)) > _SEEN_DARK_DN else None
 
 
 def _fit_findings(
