@@ -135,6 +135,8 @@ class Harvester:
             self._queue.put(None)
             thread.join(timeout=30.0)
             for gathered in list(self._gathered.values()):
+                with gathered.turn:
+                    self._send_away(gathered)
                 self._save(gathered)
 
     def run_once(self, recipe_id: str) -> dict[str, Any]:
@@ -244,25 +246,27 @@ class Harvester:
             gathered.journal.refused("the picture of another part came again", shown.part_id)
         return True
 
-    def _look_at(self, gathered: Gathered, stack: StoredStack, shown: Shown, *, learned: bool = False) -> bool:
+    def _look_at(self, gathered: Gathered, stack: StoredStack, shown: Shown, *, learned: float | None = None) -> bool:
         """Look at one picture and keep what is worth it; False when it is to be looked at again."""
         report = self._last_report(shown.part_id)
         gathered.acceptance |= report is not None and report.source == ACCEPTANCE
         subject = Subject(stack, shown.part_id, shown.outcome, report, learned)
         finding = examine(subject, gathered.recipe, gathered.quality, gathered.model)
+        if finding.view is not None and learned is None and finding.proposed_by in ("", "anomaly"):
+            gathered.model.note(finding.view)
         if finding.kind == "wait":
             return self._wait(gathered, stack, shown, finding)
         gathered.known[shown.image_digest] = shown.physical
         split = self._side(gathered, stack, shown, report) if finding.kind != "refused" else Split.LEARN
+        if finding.kind == "background" and split is Split.LEARN and learned is None and finding.mask is not None:
+            gathered.model.add(stack.pixels, finding.mask, finding.view)
+        if finding.kind == "background":
+            remember(finding, stack, gathered.quality)
         finding = harvest_keep.worth(gathered, finding, split)
         if finding.kind == "refused":
             gathered.journal.refused(finding.reason, shown.part_id)
             gathered.sheet.add(stack.pixels, f"refused: {finding.reason}")
             return True
-        if finding.kind == "background" and split is Split.LEARN and not learned and finding.mask is not None:
-            gathered.model.add(stack.pixels, finding.mask, finding.view)
-        if finding.kind == "background":
-            remember(finding, stack, gathered.quality)
         harvest_keep.keep(self._learning, gathered, stack, shown, split, finding)
         return True
 
@@ -284,7 +288,7 @@ class Harvester:
     def _settle(self, gathered: Gathered) -> None:
         """Decide on all that waits in the nursery, when there is enough or others taught the model meanwhile."""
         nursery = gathered.nursery
-        learned = [False] * len(nursery)
+        learned: list[float | None] = [None] * len(nursery)
         if not gathered.model.ready:
             if nursery.teachers < harvest_nursery.LEAST:
                 self._send_away(gathered)
@@ -295,15 +299,15 @@ class Harvester:
                 len(nursery),
             )
             learned = nursery.settle(gathered.model)
-            for (_, stack, _), good in zip(nursery.items(), learned, strict=True):
-                if good:
+            for (_, stack, _), score in zip(nursery.items(), learned, strict=True):
+                if score is not None:
                     gathered.quality.book.learn(stack.pixels)
-        for (shown, stack, _), known in zip(nursery.items(), learned, strict=True):
-            self._look_at(gathered, stack, shown, learned=known)
+        for (shown, stack, _), score in zip(nursery.items(), learned, strict=True):
+            self._look_at(gathered, stack, shown, learned=score)
         nursery.clear()
 
     def _send_away(self, gathered: Gathered) -> None:
-        # Too few to tell: the archive shows them again next time.
+        # Too few to tell, or no time left: the archive shows them again next time.
         for shown, _, _ in gathered.nursery.items():
             gathered.known.pop(shown.image_digest, None)
         gathered.nursery.clear()

@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import IO, Generic, TypeVar
 
 import numpy as np
 
 from cell.defects import Mask
+from cell.errors import StoreError
 from cell.frames import Stack, StoredStack
 from cell.imaging.background import LEAST_PARTS, BackgroundModel
 
@@ -48,7 +49,8 @@ class Nursery(Generic[S]):
     """See the module. `S` says which part it is."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder, prefix=".nursery-")  # noqa: SIM115 (closed by `clear`)
+        self._folder = folder
+        self._file: IO[bytes] | None = None
         self._waiting: list[_Waiting[S]] = []
         self._bytes = 0
 
@@ -67,7 +69,9 @@ class Nursery(Generic[S]):
 
     def add(self, subject: S, stack: StoredStack, mask: Mask, *, teaches: bool) -> None:
         """Let a part wait; one that is held out `teaches` nothing. Raises `OSError` when the disk is full."""
-        pixels = np.ascontiguousarray(stack.pixels)
+        pixels: Stack = np.ascontiguousarray(stack.pixels)
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._folder, prefix=".nursery-")  # noqa: SIM115 (`clear` closes it)
         self._file.seek(self._bytes)
         self._file.write(pixels.tobytes())
         empty = replace(stack, pixels=pixels[:0])
@@ -79,47 +83,45 @@ class Nursery(Generic[S]):
         for one in self._waiting:
             yield one.subject, replace(one.stack, pixels=self._pixels(one)), one.mask
 
-    def settle(self, model: BackgroundModel) -> list[bool]:
-        """Teach `model` what most of the parts have in common; tell for each part whether the model learned it.
+    def settle(self, model: BackgroundModel) -> list[float | None]:
+        """Teach `model` what most of the parts have in common; return the deviation of each part that it learned.
 
         All parts teach a first model; those that it finds odd teach no second one, and so on. Each part is scored by
-        what the model would know without it.
+        what the model would know without it. None for a part that the model did not learn.
         """
         learned = [one.teaches for one in self._waiting]
         for most in _BELIEVED:
             scores = self._taught(model, learned)
             enough = float(np.quantile(scores, _LEAST_BELIEVED))
-            odd = iter([score > enough and model.deviations(score) > most for score in scores])
+            odd = iter([score > enough and score > most for score in scores])
             learned = [known and not next(odd) for known in learned]
-        self._taught(model, learned)
-        return learned
+        last = iter(self._taught(model, learned))
+        return [next(last) if known else None for known in learned]
 
     def clear(self) -> None:
-        """Forget what waits."""
+        """Forget what waits and give its file back."""
         self._waiting.clear()
-        self._file.seek(0)
-        self._file.truncate()
         self._bytes = 0
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._waiting.clear()
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _taught(self, model: BackgroundModel, learned: list[bool]) -> list[float]:
-        """Teach the model those parts and return the score of each by what it would know without that part."""
+        """Teach the model those parts and return the deviation of each by what it would know without that part."""
         fit = min(_SCORES, max(LEAST_PARTS, _WORK_BYTES // (4 * _TIMES * self._size())))
         chosen = [index for index, known in enumerate(learned) if known]
         scores = model.begin([self._part(index) for index in chosen[:fit]])
         for index in chosen[fit:]:
             model.add(*self._part(index))
-        return scores + [model.score_known(model.view(*self._part(index))) for index in chosen[fit:]]
+        return scores + [model.view(*self._part(index)).deviations for index in chosen[fit:]]
 
     def _part(self, index: int) -> tuple[Stack, Mask]:
         one = self._waiting[index]
         return self._pixels(one), one.mask
 
     def _pixels(self, one: _Waiting[S]) -> Stack:
+        if self._file is None:
+            raise StoreError("the nursery's file is gone; harvest again from the archive")
         self._file.seek(one.offset)
         count = int(np.prod(one.shape)) * one.dtype.itemsize
         pixels: Stack = np.frombuffer(self._file.read(count), one.dtype).reshape(one.shape)

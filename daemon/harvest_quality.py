@@ -30,7 +30,7 @@ _EXPOSURE_TOLERANCE, _GAIN_TOLERANCE_DB = 0.1, 0.3
 #: Robust deviations from the good parts' anomaly: up to which a part that was reported good is believed, up to which
 #: one that nobody spoke of counts as good (a bad part among the backgrounds costs more than a good part that waits),
 #: and above which it counts as bad.
-GOOD_SPREAD, UNKNOWN_SPREAD, BAD_SPREAD = 8.0, 1.5, 6.0
+GOOD_SPREAD, UNKNOWN_SPREAD, BAD_SPREAD = 8.0, 0.8, 3.0
 #: A part lies elsewhere when it is further from the others' median place than this many robust deviations, and than
 #: this share of the frame's shorter side.
 _ELSEWHERE_SPREAD, _ELSEWHERE_SHARE = 8.0, 0.04
@@ -94,7 +94,8 @@ class Subject:
     part_id: str
     outcome: Outcome
     report: PartReport | None
-    learned: bool = False  # the model knows this very picture: it is scored by what the model knows without it
+    #: Deviation of a picture that the model has learned, by what it would know without; None for any other.
+    learned: float | None = None
 
     @property
     def good(self) -> bool:
@@ -142,14 +143,14 @@ def _compared(
     reason = _out_of_place(view, quality)
     if reason:
         return Finding("refused", reason)
-    figures["anomaly"] = model.score_known(view) if subject.learned else view.score
-    found = _by_anomaly(subject, figures["anomaly"], model)
+    figures["deviations"] = view.deviations if subject.learned is None else subject.learned
+    found = _by_anomaly(subject, figures["deviations"])
     if found == "seed":
         return Finding("seed", mask=model.mask_of(view), view=view, proposed_by="anomaly")
     if found == "background":
         conditions = _conditions(subject.stack, place, view if model.aligns else None)
         return Finding("background", mask=place.mask, quality=figures, conditions=conditions, view=view)
-    return Finding("wait") if found == "wait" else Finding("refused", found)
+    return Finding("wait", view=view) if found == "wait" else Finding("refused", found, view=view)
 
 
 def remember(finding: Finding, stack: StoredStack, quality: Quality) -> None:
@@ -164,9 +165,8 @@ def remember(finding: Finding, stack: StoredStack, quality: Quality) -> None:
             quality.places.append((finding.view.pose.down, finding.view.pose.across))
 
 
-def _by_anomaly(subject: Subject, score: float, model: BackgroundModel) -> str:
+def _by_anomaly(subject: Subject, deviations: float) -> str:
     """Return "background", "seed", "wait", or why the part is refused."""
-    deviations = model.deviations(score)
     if deviations <= (GOOD_SPREAD if subject.good else UNKNOWN_SPREAD):
         # Our own verdict alone makes no seed, but it keeps a part from being called good.
         return "wait" if subject.outcome is Outcome.NG and not subject.good else "background"
@@ -243,8 +243,8 @@ def _out_of_place(view: View, quality: Quality) -> str:
 
 def _strangeness(view: View) -> float:
     """Return the log surprise of the part's calmest fifth: a defect does not move it, another product does."""
-    inside = view.anomaly[view.part] if view.part.any() else view.anomaly.ravel()
-    return float(np.log(max(float(np.quantile(inside, 0.2)) * view.raw / max(view.score, 1e-9), 1e-6)))
+    inside = view.surprise[view.part] if view.part.any() else view.surprise.ravel()
+    return float(np.log(max(float(np.quantile(inside, 0.2)), 1e-6)))
 
 
 def _deviations(value: float, known: NDArray[np.float64], least: float) -> float:

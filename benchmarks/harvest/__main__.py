@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.harvest import cost, pools, tile
 from benchmarks.harvest.judge import Outcomes, run
 
-PRODUCTS = ("cast-4", "label-4", "moulded-8", "foil-4+ring+coax")
+PRODUCTS = ("label-4+coax", "moulded-6", "foil-4+ring+coax")
 HELDOUT = ("gear", "insulator", "solder")
 
 
@@ -74,9 +74,10 @@ def aims(report: dict[str, Any]) -> list[dict[str, Any]]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.harvest", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--products", nargs="*", default=list(PRODUCTS), help="of the emulated cell, with their lights")
-    parser.add_argument("--parts", type=int, default=320, help="of each, 5 %% defective")
+    parser.add_argument("--parts", type=int, default=160, help="of each, 5 %% defective")
     parser.add_argument("--heldout", nargs="*", default=list(HELDOUT), help="path-traced products")
-    parser.add_argument("--verdict-parts", type=int, default=400, help="parts of the run with verdicts; 0 for none")
+    parser.add_argument("--draws", type=int, default=8, help="pools of each, with other test parts each time")
+    parser.add_argument("--verdict-parts", type=int, default=200, help="parts of the run with verdicts; 0 for none")
     parser.add_argument("--cost-parts", type=int, default=200, help="parts of each run of the daemon; 0 for none")
     parser.add_argument("--data", type=Path, help="folder of real pictures, such as the magnetic tile")
     parser.add_argument(
@@ -94,7 +95,7 @@ def _withheld(options: argparse.Namespace, console: Console) -> dict[str, Outcom
         console.print(f"{name} is done")
     for name in options.heldout:
         found[name] = Outcomes()
-        for pool in pools.heldout(name):
+        for pool in pools.heldout(name, options.draws):
             found[name].add(run(pool))
         console.print(f"{name} is done")
     return found

@@ -27,6 +27,10 @@ from daemon.harvest import Harvester
 #: Numbers that a good part is described by when its diversity is counted, and width of their bins in deviations.
 _COMPONENTS, _BIN = 8, 0.5
 _COARSE = 12
+_COUNTED = (
+    "good", "bad", "backgrounds", "good_believed", "visible", "visible_proposed", "visible_hit", "visible_taken",
+    "noise_visible", "noise_visible_proposed", "good_proposed", "seconds", "looked_at",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -37,6 +41,9 @@ class Outcomes:
     bad: int = 0
     backgrounds: int = 0
     bad_taken: list[str] = field(default_factory=list)
+    visible_taken: int = 0
+    noise_visible: int = 0
+    noise_visible_proposed: int = 0
     good_believed: int = 0
     diversity: list[float] = field(default_factory=list)
     visible: int = 0
@@ -52,8 +59,7 @@ class Outcomes:
 
     def add(self, other: Outcomes) -> None:
         """Count another pool in."""
-        for name in ("good", "bad", "backgrounds", "good_believed", "visible", "visible_proposed", "visible_hit",
-                     "good_proposed", "seconds", "looked_at"):  # fmt: skip
+        for name in _COUNTED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.bad_taken += other.bad_taken
         self.diversity += other.diversity
@@ -72,6 +78,7 @@ class Outcomes:
             "bad": self.bad,
             "backgrounds": self.backgrounds,
             "bad_taken": self.bad_taken,
+            "visible_bad_taken": self.visible_taken,
             "bad_per_300": round(300 * len(self.bad_taken) / max(self.backgrounds, 1), 3),
             "good_believed_share": round(self.good_believed / max(self.good, 1), 3),
             "diversity_kept": round(float(np.mean(self.diversity)), 3) if self.diversity else None,
@@ -79,6 +86,8 @@ class Outcomes:
             "visible_proposed_share": round(self.visible_proposed / self.visible, 3) if self.visible else None,
             "visible_hit_share": round(self.visible_hit / self.visible, 3) if self.visible else None,
             "visible_missed": self.missed,
+            "visible_over_noise_alone": self.noise_visible,
+            "visible_over_noise_alone_proposed": self.noise_visible_proposed,
             "good_proposed_share": round(self.good_proposed / max(self.good, 1), 3),
             "mask_iou_median": round(float(np.median(everything)), 3) if everything else None,
             "mask_iou_by_class": {kind: round(float(np.median(v)), 3) for kind, v in sorted(self.overlaps.items())},
@@ -154,8 +163,11 @@ def _judged(pool: Pool, learning: LearningStore, summary: dict[str, Any], second
         looked_at=len(pool.parts),
     )
     for name, part in bad.items():
+        result.noise_visible += part.noise_sigmas >= VISIBLE
+        result.noise_visible_proposed += part.noise_sigmas >= VISIBLE and name in seeds
         if part.sigmas >= VISIBLE:
             result.visible += 1
+            result.visible_taken += name in taken
             if name not in seeds:
                 result.missed.append(f"{pool.name}/{name} {part.sigmas:.1f}")
         if name in seeds and part.truth is not None:

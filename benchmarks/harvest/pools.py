@@ -24,19 +24,23 @@ from drivers.sim.studio import EXPOSURE_US, StudioProduct, recipe_for
 
 HELDOUT = Path(__file__).parents[1] / "heldout" / "data"
 #: (height, width) of the rendered parts, and the emulated cell's random seed; nothing was tuned on this seed.
-SIZE, SEED = (192, 240), 1
+SIZE, SEED = (256, 320), 1
 _HELDOUT_CHANNELS = ("coaxial", "dome", "ring", "bar")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PoolPart:
-    """A part and the truth about it. `sigmas` is how visible its defect is on its best channel, 0 for a good part."""
+    """A part and the truth about it. `sigmas`: how visible its defect is on its best channel, 0 for a good part.
+
+    `noise_sigmas` is the same over the sensor's noise alone, as if the surface had no texture; 0 where nobody knows.
+    """
 
     part_id: str
     stack: Stack
     defect_class: str = ""
     truth: Mask | None = None
     sigmas: float = 0.0
+    noise_sigmas: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,8 +77,8 @@ def rendered(description: str, parts: int, share: float) -> Pool:
     return Pool(description, recipe_for(product), tuple(_render(product, name) for name in names))
 
 
-def heldout(name: str) -> Iterator[Pool]:
-    """Give pools of a path-traced product: all its good parts with one test part of each class, another each time.
+def heldout(name: str, draws: int = 8) -> Iterator[Pool]:
+    """Give `draws` pools of a path-traced product: all its good parts, and one test part of each class in turn.
 
     Raises `DataError` when the pictures are missing.
     """
@@ -86,7 +90,7 @@ def heldout(name: str) -> Iterator[Pool]:
     }
     recipe = _heldout_recipe(name, good[0], dataset.classes)
     whole = np.stack([sample.stack for sample in good])
-    for draw in range(min(len(samples) for samples in bad.values())):
+    for draw in range(min(draws, *(len(samples) for samples in bad.values()))):
         chosen = [PoolPart(sample.group, sample.stack) for sample in good]
         for kind, samples in bad.items():
             sample = samples[draw]
@@ -108,7 +112,7 @@ def _render(product: StudioProduct, name: str) -> PoolPart:
     rates = np.stack([part.rate(line) for line in product.lines])
     without = np.stack([twin.rate(line) for line in product.lines])
     sigmas = by_twin(rates * EXPOSURE_US, without * EXPOSURE_US, product.sensor)
-    return PoolPart(name, stack, kind, product.place_mask(name), sigmas)
+    return PoolPart(name, stack, kind, product.place_mask(name), *sigmas)
 
 
 def _heldout_recipe(name: str, sample: Sample, classes: tuple[str, ...]) -> Recipe:

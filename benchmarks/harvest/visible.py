@@ -1,4 +1,8 @@
-"""How visible a defect is on its best channel, in standard deviations: what nobody can see, nobody need propose."""
+"""How visible a defect is on its best channel, in standard deviations: what nobody can see, nobody need propose.
+
+The contrast of the defect is averaged over 3 x 3 pixels and over the five places where it is largest. It is told in
+standard deviations of what a pixel shows around there anyway: sensor noise and the surface's own texture together.
+"""
 
 from __future__ import annotations
 
@@ -12,35 +16,36 @@ from drivers.sim.sensor import Sensor
 
 #: A defect is visible from this many standard deviations on.
 VISIBLE = 3.0
-#: The most different pixels of a channel that are averaged, after a mean over 3 x 3.
-_PIXELS = 5
+#: The most different places of a channel that are averaged.
+_PLACES = 5
+#: Pixels over which the surface's own variation is measured.
+_AROUND = 15
+
+Maps = NDArray[np.float32]
 
 
-def by_twin(electrons: NDArray[np.float32], twin: NDArray[np.float32], sensor: Sensor) -> float:
-    """Return the contrast to the part's good twin in units of one pixel's temporal noise, on the best channel.
+def by_twin(electrons: Maps, twin: Maps, sensor: Sensor) -> tuple[float, float]:
+    """Return the contrast to the part's good twin, over the surface and the noise, and over the noise alone.
 
-    Both are the expected photo-electrons (K, H, W); the difference is averaged over 3 x 3 pixels, and over the five
-    places where it is largest.
+    :param electrons: (K, H, W), expected photo-electrons; `twin` those of the same part without its defect.
     """
-    noise = np.sqrt(np.maximum(twin, 0) + sensor.read_noise_e**2)
-    contrast = ndimage.uniform_filter(np.abs(electrons - twin) / noise, (0, 3, 3)).reshape(len(twin), -1)
-    return float(np.sort(contrast, axis=1)[:, -_PIXELS:].mean(axis=1).max())
+    noise = np.maximum(twin, 0) + sensor.read_noise_e**2
+    mean = ndimage.uniform_filter(twin, (0, _AROUND, _AROUND))
+    around = ndimage.uniform_filter((twin - mean) ** 2, (0, _AROUND, _AROUND))
+    contrast = ndimage.uniform_filter(np.abs(electrons - twin), (0, 3, 3))
+    return _best(contrast / np.sqrt(noise + around)), _best(contrast / np.sqrt(noise))
 
 
 def by_good_parts(stack: Stack, truth: Mask, good: Stack) -> float:
-    """Return how far a part lies from good ones where its defect is, in their own spread, on the best channel.
-
-    Where there is no twin: mean level and roughness inside the true mask, against the same place on good parts.
+    """Return the contrast to other good parts where the defect is, in the spread of their pixels there.
 
     :param stack: (K, H, W); `truth` (H, W) bool; `good` (N, K, H, W), other parts without a defect.
     """
-    inside, others = stack[:, truth].astype(np.float64), good[:, :, truth].astype(np.float64)
-    found = []
-    for own, known in (
-        (inside.mean(axis=1), others.mean(axis=2)),
-        (np.log(inside.std(axis=1) + 1), np.log(others.std(axis=2) + 1)),
-    ):
-        middle = np.median(known, axis=0)
-        spread = np.maximum(1.4826 * np.median(np.abs(known - middle), axis=0), 1e-3)
-        found.append(float((np.abs(own - middle) / spread).max()))
-    return max(found)
+    middle = np.median(good, axis=0)
+    spread = np.maximum(1.4826 * np.median(np.abs(good - middle), axis=0), 1.0)
+    contrast = np.abs(ndimage.uniform_filter(stack - middle, (0, 3, 3))) / ndimage.uniform_filter(spread, (0, 3, 3))
+    return _best(np.where(truth, contrast, 0))
+
+
+def _best(contrast: Maps) -> float:
+    return float(np.sort(contrast.reshape(len(contrast), -1), axis=1)[:, -_PLACES:].mean(axis=1).max())

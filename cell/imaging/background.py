@@ -24,7 +24,7 @@ from scipy import ndimage
 from cell.defects import Mask
 from cell.errors import DataError
 from cell.frames import Stack
-from cell.imaging import golden, regions, surprise
+from cell.imaging import extremes, golden, regions, surprise
 from cell.imaging.contrast import BLACK_OFFSET
 from cell.imaging.golden import Golden
 from cell.imaging.registration import LEAST_AGREEMENT, Pose
@@ -39,9 +39,16 @@ _ANEW = (LEAST_PARTS, 2 * LEAST_PARTS, 4 * LEAST_PARTS)
 _FIRST_BYTES = 256 << 20
 #: Contrast in natural log that counts as 1, as in the one preprocessing.
 _SCALE = 0.3
-_LIMIT = 4.0
+#: Never reached above the black offset's own logarithm; what is cut off would seem to vary less than it does.
+_LIMIT = 12.0
 _SCORES = 256
-_FORMAT = 3
+#: A score grows by this factor (natural logarithm) with each robust deviation.
+_PER_DEVIATION = 0.1
+#: The first parts are looked at by golden layers of the others, so many of them.
+_FOLDS = 4
+#: Over how many pixels the usual surprise is smoothed, and its least value as a share of the median place's.
+_USUAL_PX, _LEAST_USUAL = 3.0, 0.5
+_FORMAT = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,9 +64,14 @@ class View:
     log: Maps
     residual: Maps
     anomaly: NDArray[np.float32]
+    #: Robust deviations above good parts, and the same as a score: 1 is a typical good part, 1.5 a suspicious one.
+    deviations: float
     score: float
-    raw: float
+    #: What they come from: the peak of the surprise, and the oddest filter's deviation.
+    raw: tuple[float, float]
     look: surprise.Look
+    surprise: Maps
+    extremes: extremes.Extremes
 
 
 @dataclass(slots=True)
@@ -71,10 +83,15 @@ class BackgroundModel:
     seen: int = 0
     counts: surprise.Counts = field(init=False)
     golden: Golden | None = None
-    #: Raw scores of the last good parts, each by a model that did not know that part.
-    scores: deque[float] = field(default_factory=lambda: deque(maxlen=_SCORES))
+    #: How surprising each place usually is, (H, W), in the reference's place: edges and glints more than faces.
+    usual: Maps | None = None
+    #: Extreme filter responses of the last good parts.
+    known: deque[extremes.Extremes] = field(default_factory=lambda: deque(maxlen=_SCORES))
+    #: Peak of the surprise and oddest filter of the last parts, each by a model that did not know that part.
+    scores: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_SCORES))
     _first: list[tuple[Stack, Mask]] = field(default_factory=list)
     _table: Maps | None = None
+    _usual: tuple[extremes.Extremes, extremes.Extremes] | None = None
 
     def __post_init__(self) -> None:
         self.counts = surprise.empty_counts(self.channels)
@@ -93,23 +110,39 @@ class BackgroundModel:
         """Forget everything and learn these good parts, at least `LEAST_PARTS` (K, H, W) DN with (H, W) bool.
 
         Golden layer by medians: a few bad ones among many do little harm. Returns the score of each part by what the
-        others alone say.
+        others alone say, in robust deviations.
         """
         logs = [self._log(stack, part) for stack, part in parts]
-        self.golden = golden.begin(logs, [part for _, part in parts])
+        looks, poses = self._first_looks(logs, [part for _, part in parts])
         self.counts = surprise.empty_counts(self.channels)
         self.scores.clear()
         self.seen = len(parts)
-        looks = [surprise.look(self._residual(log)[0], part) for log, (_, part) in zip(logs, parts, strict=True)]
         for look in looks:
             surprise.count(self.counts, look)
-        for look, (_, part) in zip(looks, parts, strict=True):
-            self.scores.append(self._score_without(look, part))
-        self._table = None
-        return [raw / self._typical() for raw in list(self.scores)[-len(parts) :]]
+        maps = [self._map_without(look) for look in looks]
+        self.usual = None
+        if self.golden is not None:
+            placed = [pose.to_reference(found) for found, pose in zip(maps, poses, strict=True)]
+            total = np.sum(placed, axis=0)
+            self.usual = (total / len(placed)).astype(np.float32)
+            # Each by what is usual on the others.
+            maps = [
+                found / self._usually(((total - own) / max(len(placed) - 1, 1)).astype(np.float32), pose)
+                for found, own, pose in zip(maps, placed, poses, strict=True)
+            ]
+        peaks = [_peak(found, part) for found, (_, part) in zip(maps, parts, strict=True)]
+        self.known.clear()
+        self.known.extend(extremes.of(look) for look in looks)
+        self._usual = self._table = None
+        self.scores.extend(zip(peaks, self._oddest_of_known(), strict=True))
+        return [self._deviations(raw) for raw in list(self.scores)]
+
+    def note(self, view: View) -> None:
+        """Remember how odd a part was that teaches nothing: what is usual is known from all parts, not the best."""
+        self.scores.append(view.raw)
 
     def add(self, stack: Stack, part: Mask, view: View | None = None) -> None:
-        """Take a good part in: `stack` (K, H, W) DN, `part` (H, W) bool, its `view` when that is at hand."""
+        """Take a good part in: `stack` (K, H, W) DN, `part` (H, W) bool; its `view` when that was noted already."""
         if self.seen == len(self._first) and self.seen < _ANEW[-1]:
             self._first.append((stack.copy(), part))
             if len(self._first) in _ANEW:
@@ -118,12 +151,15 @@ class BackgroundModel:
             if sum(one.nbytes for one, _ in self._first) > _FIRST_BYTES and self.ready:
                 self._first.clear()
         if self.ready:
-            view = view or self.view(stack, part)
-            self.scores.append(view.raw)
+            if view is None:
+                view = self.view(stack, part)
+                self.note(view)
             surprise.count(self.counts, view.look)
+            self.known.append(view.extremes)
             if self.golden is not None:
+                self._learn_usual(view)
                 self.golden.add(view.log, view.pose, self.seen)
-            self._table = None
+            self._usual = self._table = None
         self.seen += 1
         if self.seen >= _ANEW[-1]:
             self._first.clear()
@@ -135,14 +171,18 @@ class BackgroundModel:
         log = self._log(stack, part)
         residual, pose = self._residual(log)
         look = surprise.look(residual, part)
-        raw = surprise.surprise_map(self._surprises(), look)
-        peak = _peak(raw, part)
-        anomaly: NDArray[np.float32] = np.where(part, raw / np.float32(self._typical()), 0).astype(np.float32)
-        return View(part, pose, log, residual, anomaly, peak / self._typical(), peak, look)
-
-    def score_known(self, view: View) -> float:
-        """Return the score of a part that the model has learned, by what it would know without that part."""
-        return self._score_without(view.look, view.part) / self._typical()
+        found = surprise.surprise_map(self._surprises(), look)
+        raw = found if self.usual is None else found / self._usually(self.usual, pose)
+        own = extremes.of(look)
+        both = (_peak(raw, part), extremes.deviation(own, *self._extremes()))
+        typical = self._typical()
+        odd = extremes.deviation_map(look, *self._extremes()) / np.float32(typical[1])
+        anomaly: NDArray[np.float32] = np.where(part, np.maximum(raw / np.float32(typical[0]), odd), 0).astype(
+            np.float32
+        )
+        deviations = self._deviations(both)
+        score = float(np.exp(_PER_DEVIATION * deviations))
+        return View(part, pose, log, residual, anomaly, deviations, score, both, look, found, own)
 
     def anomaly_map(self, stack: Stack, part: Mask) -> NDArray[np.float32]:
         """Return how unlike good parts each pixel is, (H, W) float32: 1 is a good part's typical peak, 0 is outside.
@@ -152,22 +192,12 @@ class BackgroundModel:
         return self.view(stack, part).anomaly
 
     def score(self, stack: Stack, part: Mask) -> float:
-        """Return the anomaly of a picture: the mean of the most surprising pixels of its map, about 1 for a good
-        part."""
+        """Return the anomaly of a picture, about 1 for a good part."""
         return self.view(stack, part).score
 
     def is_typical(self, score: float, spread: float = 4.0) -> bool:
-        """Tell whether a score lies within `spread` robust deviations (of logarithms) of the good parts' scores."""
-        if len(self.scores) < LEAST_PARTS:
-            return True
-        return self.deviations(score) <= spread
-
-    def deviations(self, score: float) -> float:
-        """Return by how many robust deviations (of logarithms) a score lies above the good parts' median."""
-        known = np.log(np.maximum(self._recent() / self._typical(), 1e-6))
-        middle = float(np.median(known))
-        deviation = max(1.4826 * float(np.median(np.abs(known - middle))), 0.03)
-        return (float(np.log(max(score, 1e-6))) - middle) / deviation
+        """Tell whether a score lies within `spread` robust deviations of the good parts' scores."""
+        return float(np.log(max(score, 1e-6))) <= spread * _PER_DEVIATION
 
     def propose_mask(self, stack: Stack, part: Mask) -> Mask:
         """Return the most suspicious regions, (H, W) bool; never empty as long as the part is not."""
@@ -184,9 +214,15 @@ class BackgroundModel:
     def save(self, path: Path) -> None:
         """Write the model as ``.npz``, atomically. Raises `StoreError` when it can't be written."""
         facts = {"format": _FORMAT, "channels": self.channels, "bit_depth": self.bit_depth, "seen": self.seen}
-        arrays: dict[str, NDArray[np.generic]] = {"counts": self.counts, "scores": np.asarray(self.scores)}
+        arrays: dict[str, NDArray[np.generic]] = {
+            "counts": self.counts,
+            "scores": np.asarray(self.scores),
+            "known": np.stack(self.known),
+        }
         if self.golden is not None:
             arrays |= {"mean": self.golden.mean, "variance": self.golden.variance}
+        if self.usual is not None:
+            arrays["usual"] = self.usual
         buffer = io.BytesIO()
         np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), **arrays)  # type: ignore[arg-type]
         write_bytes(path, buffer.getvalue())
@@ -203,20 +239,81 @@ class BackgroundModel:
                 if data["counts"].shape != model.counts.shape:
                     raise DataError(f"{path} does not fit its own description; it is made again from the backgrounds")
                 model.counts = data["counts"]
-                model.scores.extend(float(value) for value in data["scores"])
+                model.scores.extend((float(peak), float(odd)) for peak, odd in data["scores"])
+                model.known.extend(data["known"])
                 if "mean" in data:
                     model.golden = Golden(data["mean"], data["variance"])
+                if "usual" in data:
+                    model.usual = data["usual"]
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is not a background model; it is made again from the backgrounds") from error
         return model
 
-    def _score_without(self, look: surprise.Look, part: Mask) -> float:
+    def _first_looks(self, logs: list[Maps], parts: list[Mask]) -> tuple[list[surprise.Look], Sequence[Pose]]:
+        """Make the golden layer, and look at each part with one that does not know it, as at every later part."""
+        common = golden.together(logs, parts)
+        self.golden = None if common is None else common.golden()
+        if common is None:
+            return [surprise.look(log, part) for log, part in zip(logs, parts, strict=True)], [Pose()] * len(logs)
+        looks: dict[int, surprise.Look] = {}
+        folds = _FOLDS if len(logs) >= _FOLDS * 4 else 1
+        for fold in range(folds):
+            own = slice(fold, None, folds)
+            layer = common.golden(without=own) if folds > 1 else common.golden()
+            for index in range(len(logs))[own]:
+                residual = layer.residual(logs[index], common.poses[index])
+                looks[index] = surprise.look(residual, parts[index])
+        return [looks[index] for index in range(len(logs))], common.poses
+
+    def _map_without(self, look: surprise.Look) -> Maps:
         alone = surprise.empty_counts(self.channels)
         surprise.count(alone, look)
-        return _peak(surprise.surprise_map(surprise.tables(self.counts - alone), look), part)
+        return surprise.surprise_map(surprise.tables(self.counts - alone), look)
 
-    def _typical(self) -> float:
-        return max(float(np.median(self._recent())), 1e-3) if self.scores else 1.0
+    def _usually(self, usual: Maps, pose: Pose) -> Maps:
+        """Return what to divide a part's surprise by: 1 where it is usual, more at places that always surprise."""
+        smooth = ndimage.gaussian_filter(usual, _USUAL_PX, mode="nearest")
+        middle = max(float(np.median(smooth)), 1e-3)
+        if pose.agreement < LEAST_AGREEMENT:
+            pose = Pose()
+        placed: Maps = pose.from_reference(np.maximum(smooth / np.float32(middle), np.float32(_LEAST_USUAL)))
+        return placed
+
+    def _learn_usual(self, view: View) -> None:
+        if self.usual is None or view.surprise.shape != self.usual.shape or view.pose.agreement < LEAST_AGREEMENT:
+            return
+        most = 3 * self.usual + np.median(self.usual)
+        placed = np.minimum(view.pose.to_reference(view.surprise), most)
+        self.usual += np.float32(1.0 / min(self.seen + 1, _SCORES)) * (placed - self.usual)
+
+    def _typical(self) -> NDArray[np.float64]:
+        """Return the median peak of the surprise and the median oddest filter of the last parts."""
+        if not self.scores:
+            return np.ones(2)
+        typical: NDArray[np.float64] = np.maximum(np.median(self._recent(), axis=0), (1e-3, 0.5))
+        return typical
+
+    def _deviations(self, raw: tuple[float, float]) -> float:
+        """Return by how many robust deviations (of logarithms) the odder of the two lies above the last parts."""
+        known = np.log(np.maximum(self._recent(), (1e-3, 0.5)))
+        middle = np.median(known, axis=0)
+        spread = np.maximum(1.4826 * np.median(np.abs(known - middle), axis=0), (0.03, 0.1))
+        return float(((np.log(np.maximum(raw, (1e-3, 0.5))) - middle) / spread).max())
+
+    def _oddest_of_known(self) -> list[float]:
+        """Return the oddest filter of each known part, by the others."""
+        known = list(self.known)
+        if len(known) < LEAST_PARTS // 2:
+            return [1.0] * len(known)
+        return [
+            extremes.deviation(own, *extremes.usual(known[:index] + known[index + 1 :]))
+            for index, own in enumerate(known)
+        ]
+
+    def _extremes(self) -> tuple[extremes.Extremes, extremes.Extremes]:
+        if self._usual is None:
+            self._usual = extremes.usual(self.known)
+        return self._usual
 
     def _recent(self) -> NDArray[np.float64]:
         # Scores fall while the model learns what there is: the older half was given by a model that knew less.

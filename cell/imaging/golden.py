@@ -18,6 +18,8 @@ Maps = NDArray[np.float32]
 LEAST_EXPLAINED = 0.4
 #: What a registration may be wrong by: steep places get as much more spread.
 _ALIGNMENT_PX = 0.15
+#: Least spread of a pixel as a share of the median pixel's: few grey values seem not to vary at all.
+_LEAST_SPREAD = 0.3
 _MEMORY = 256
 _HUBER = 3.0
 
@@ -38,9 +40,12 @@ class Golden:
         """Return `log` (K, H, W) less the mean, in units of the local spread times the typical one."""
         spread = self._smooth_spread()
         typical = np.sqrt(np.median(spread, axis=(1, 2)))[:, None, None]
-        pose = pose if pose.agreement >= LEAST_AGREEMENT else Pose()
+        if pose.agreement < LEAST_AGREEMENT:
+            pose = Pose()
         mean, variance = pose.from_reference(self.mean), pose.from_reference(spread)
         result: Maps = ((log - mean) * typical / np.sqrt(np.maximum(variance, 1e-6))).astype(np.float32)
+        # Nothing is known of what came into view at the edge.
+        result *= pose.covered((log.shape[1], log.shape[2]))
         return result
 
     def add(self, log: Maps, pose: Pose, seen: int) -> None:
@@ -59,14 +64,31 @@ class Golden:
         if self._spread is None:
             smooth = ndimage.gaussian_filter(self.variance, (0, 1.5, 1.5), mode="nearest")
             steep = np.stack([ndimage.gaussian_gradient_magnitude(channel, 0.7) for channel in self.mean])
-            self._spread = (smooth + (_ALIGNMENT_PX * steep) ** 2).astype(np.float32)
+            spread = smooth + (_ALIGNMENT_PX * steep) ** 2
+            least = _LEAST_SPREAD**2 * np.median(spread, axis=(1, 2), keepdims=True)
+            self._spread = np.maximum(spread, least).astype(np.float32)
         return self._spread
 
 
-def begin(logs: Sequence[Maps], parts: Sequence[Mask]) -> Golden | None:
-    """Return the golden layer of good parts, or None when they have no picture in common.
+@dataclass(frozen=True, slots=True, eq=False)
+class Together:
+    """Parts that have a picture in common, each moved to the reference's place, (N, K, H, W), with its pose."""
 
-    Median and median deviation of the aligned parts, so that a few bad ones among them do no harm.
+    stacked: Maps
+    poses: tuple[Pose, ...]
+
+    def golden(self, without: slice = slice(0, 0)) -> Golden:
+        """Return the golden layer of all parts, or of all but some; the median forgives a few bad ones."""
+        kept = np.ones(len(self.stacked), np.bool_)
+        kept[without] = False
+        parts = self.stacked[kept]
+        mean = np.median(parts, axis=0).astype(np.float32)
+        deviation = 1.4826 * np.median(np.abs(parts - mean), axis=0)
+        return Golden(mean, np.maximum(deviation**2, 1e-4).astype(np.float32))
+
+
+def together(logs: Sequence[Maps], parts: Sequence[Mask]) -> Together | None:
+    """Return the parts in one place, or None when they have no picture in common.
 
     :param logs: normalised log contrast (K, H, W) of each; `parts` (H, W) bool, where each part lies.
     """
@@ -75,15 +97,10 @@ def begin(logs: Sequence[Maps], parts: Sequence[Mask]) -> Golden | None:
     common, any_of = np.logical_and.reduce(parts), np.logical_or.reduce(parts)
     if common.sum() < 0.7 * any_of.sum():
         return None
-    reference = logs[0].mean(axis=0)
     # The first part is one of many; what all have in common is the better reference.
-    stacked = _aligned(logs, reference)
-    stacked = _aligned(logs, np.median(stacked, axis=0).mean(axis=0))
-    mean = np.median(stacked, axis=0).astype(np.float32)
-    if _explained(stacked, common) < LEAST_EXPLAINED:
-        return None
-    deviation = 1.4826 * np.median(np.abs(stacked - mean), axis=0)
-    return Golden(mean, np.maximum(deviation**2, 1e-4).astype(np.float32))
+    first = _aligned(logs, logs[0].mean(axis=0))
+    found = _aligned(logs, np.median(first.stacked, axis=0).mean(axis=0))
+    return found if _explained(found.stacked, common) >= LEAST_EXPLAINED else None
 
 
 def _explained(stacked: Maps, common: Mask) -> float:
@@ -96,11 +113,10 @@ def _explained(stacked: Maps, common: Mask) -> float:
     return between / max(between + within, 1e-12)
 
 
-def _aligned(logs: Sequence[Maps], reference: Maps) -> Maps:
-    poses = [align(reference, log.mean(axis=0)) for log in logs]
-    return np.stack(
-        [
-            pose.to_reference(log) if pose.agreement >= LEAST_AGREEMENT else log
-            for pose, log in zip(poses, logs, strict=True)
-        ]
-    )
+def _aligned(logs: Sequence[Maps], reference: Maps) -> Together:
+    poses = tuple(align(reference, log.mean(axis=0)) for log in logs)
+    moved = [
+        pose.to_reference(log) if pose.agreement >= LEAST_AGREEMENT else log
+        for pose, log in zip(poses, logs, strict=True)
+    ]
+    return Together(np.stack(moved), poses)

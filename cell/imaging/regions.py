@@ -22,10 +22,12 @@ _STRONG_SHARE = 0.6
 #: Standard deviations of the Gaussians at which a region is drawn, pixels, finest first.
 _SCALES_PX = (0.7, 1.5, 3.0)
 #: Share of a region's own squared distance above which a pixel belongs to it, and quantile of its surroundings.
-_OWN_SHARE, _RING_QUANTILE = 0.2, 0.99
+_OWN_SHARE, _RING_QUANTILE = 0.12, 0.99
 #: Times the surroundings' quantile that a region must reach at a scale to be drawn there.
 _CLEAR = 3.0
 _MARGIN_PX = 24
+#: A region's own distance is that of its most different pixels, so many or such a share of the rough region.
+_CORE_PX, _CORE_SHARE = 8, 0.1
 _EVERYWHERE = np.ones((3, 3), np.bool_)
 
 
@@ -63,12 +65,12 @@ def _drawn(region: Mask, maps: Maps, others: Mask) -> Mask:
     for scale in _SCALES_PX:
         distance = _distance(ndimage.gaussian_filter(maps, (0, scale, scale), mode="nearest"), around)
         ring = float(np.quantile(distance[around], _RING_QUANTILE))
-        own = float(np.quantile(distance[region], 0.9))
+        ranked = np.sort(distance[region])
+        own = float(ranked[-min(max(_CORE_PX, round(_CORE_SHARE * ranked.size)), ranked.size)])
         if own < _CLEAR * ring:
             continue
         near = ndimage.binary_dilation(region, iterations=6) & ~others
-        inside = near & (distance > max(ring, _OWN_SHARE * own))
-        inside = _cleaned(inside, region)
+        inside = _cleaned(near & (distance > max(ring, _OWN_SHARE * own)), region)
         if inside.any():
             return inside
     return region

@@ -69,6 +69,15 @@ class Pose:
         inverse = np.linalg.inv(self._matrix())
         return self._warped(maps, inverse, -inverse @ np.array([self.down, self.across]), order)
 
+    def covered(self, shape: tuple[int, int]) -> Mask:
+        """Return which pixels (H, W) of the picture show what the reference shows too; its edge moved into the rest."""
+        if self.still():
+            return np.ones(shape, np.bool_)
+        inner = np.zeros(shape, np.float32)
+        inner[1:-1, 1:-1] = 1.0
+        covered: Mask = self.from_reference(inner) > 0.5
+        return covered
+
     def _matrix(self) -> NDArray[np.float64]:
         turn = np.deg2rad(self.turn_deg)
         cosine, sine = np.cos(turn), np.sin(turn)

@@ -1,8 +1,9 @@
 """How surprising the texture around each pixel is, learned from good parts alone.
 
-At four octaves, six signed filters look at each channel: second derivatives along and across, the saddle, blobs (dark
+At four octaves, eight signed filters look at each channel: second derivatives along and across, the saddle, blobs (dark
 or bright on both axes), the gradient down and the gradient's size (Gaussian derivatives after Lindeberg, IJCV 30,
-1998). Histograms of their responses on good parts say how rare a response is; signed, because on machined surfaces
+1998), and the darkest and the brightest line through a pixel, over eight orientations: a crack is faint everywhere but
+long. Histograms of their responses on good parts say how rare a response is; signed, because on machined surfaces
 bright streaks are common and dark pits are not, and apart for the part's rim, where edges are common. A pixel's
 surprise is the sum of ``-log10 p``; beyond what good parts ever showed it grows with the distance.
 """
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from cell.defects import Mask
 
@@ -22,7 +24,7 @@ Maps = NDArray[np.float32]
 Counts = NDArray[np.int64]
 
 OCTAVES = 4
-FILTERS = 6
+FILTERS = 8
 #: Interior; rim of 12 pixels and its outermost 4, at upper or lower and at left or right sides.
 STRATA = 5
 BINS = 512
@@ -33,6 +35,8 @@ _FINE, _LARGEST = 0.01, 40.0
 _RARE = 1e-5
 _BEYOND = 3.0
 _SMOOTHING_PX = 1.5
+#: Widths of a line filter along and across, pixels, and its orientations.
+_LINE_PX, _ORIENTATIONS = (5.0, 1.0), 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +108,7 @@ def surprise_map(table: Maps, seen: Look) -> Maps:
             for which in range(FILTERS):
                 # `take` lets other threads run meanwhile, indexing does not.
                 here += table[channel, octave, which].ravel().take(zone + bins[channel, which])
-            total[channel] += _enlarged(here, octave, seen.shape)
+            total[channel] += enlarged(here, octave, seen.shape)
     joined: Maps = np.sqrt((total * total).sum(axis=0))
     smooth: Maps = ndimage.gaussian_filter(joined, _SMOOTHING_PX, mode="nearest")
     return smooth
@@ -121,6 +125,37 @@ def _responses(channel: Maps) -> Iterator[Maps]:
     dark = np.maximum((xx + yy - root) / 2, 0)
     bright = np.minimum((xx + yy + root) / 2, 0)
     yield from (xx, yy, xy, dark + bright, y, np.hypot(x, y))
+    yield from _lines(channel)
+
+
+def _lines(channel: Maps) -> tuple[Maps, Maps]:
+    """Return the response of the darkest and of the brightest line through each pixel: positive, and negative."""
+    height, width = channel.shape
+    margin = int(3 * _LINE_PX[0])
+    padded = np.pad(channel, margin, mode="edge")
+    size = (fft.next_fast_len(padded.shape[0], real=True), fft.next_fast_len(padded.shape[1], real=True))
+    spectrum = fft.rfft2(padded, s=size)
+    found = [fft.irfft2(spectrum * kernel, s=size) for kernel in _line_spectra(size)]
+    inner = (slice(margin, margin + height), slice(margin, margin + width))
+    darkest: Maps = np.maximum.reduce(found)[inner]
+    brightest: Maps = np.minimum.reduce(found)[inner]
+    return darkest, brightest
+
+
+@lru_cache(maxsize=16)
+def _line_spectra(size: tuple[int, int]) -> tuple[NDArray[np.complex64], ...]:
+    """Return the spectra of the line filters, second derivatives of a long Gaussian, for an FFT of that size."""
+    rows = np.fft.fftfreq(size[0], 1 / size[0])[:, None]
+    columns = np.fft.fftfreq(size[1], 1 / size[1])[None, :]
+    long, short = _LINE_PX
+    spectra = []
+    for turn in np.arange(_ORIENTATIONS) * np.pi / _ORIENTATIONS:
+        along = rows * np.sin(turn) + columns * np.cos(turn)
+        across = rows * np.cos(turn) - columns * np.sin(turn)
+        bell = np.exp(-0.5 * ((along / long) ** 2 + (across / short) ** 2)) / (2 * np.pi * long * short)
+        kernel = ((across / short) ** 2 - 1) / short**2 * bell
+        spectra.append(np.asarray(fft.rfft2((kernel - kernel.mean()).astype(np.float32)), np.complex64))
+    return tuple(spectra)
 
 
 def _binned(response: Maps) -> NDArray[np.uint16]:
@@ -148,7 +183,8 @@ def _zones(part: Mask) -> NDArray[np.uint8]:
     return zones[1:-1, 1:-1]
 
 
-def _enlarged(small: Maps, octave: int, shape: tuple[int, int]) -> Maps:
+def enlarged(small: Maps, octave: int, shape: tuple[int, int]) -> Maps:
+    """Return a map of one octave at full size, (H, W), bilinear."""
     if octave == 0:
         return small
     factor = 1 << octave

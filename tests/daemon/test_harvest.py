@@ -190,7 +190,7 @@ def test_unfit_and_foreign_pictures_are_refused_by_name(cell: Cell) -> None:
         ),
         "other channels than the recipe's": replace(good, pixels=good.pixels + np.uint8(2), channels=("a", "b")),
         "other size or bit depth than the recipe's": replace(good, pixels=good.pixels[:, :200]),
-        "clipped": replace(good, pixels=white),
+        f"channel {RECIPE.channel_names[0]} is saturated": replace(good, pixels=white),
     }
     for index, picture in enumerate(unfit.values()):
         cell.archive(f"odd-{index}", pixels=picture)
