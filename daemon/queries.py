@@ -228,7 +228,11 @@ class Status:
                 "given_up": self._archive.given_up,
                 "free_mb": round(self._store.state.free_mb()),
             },
-            "harvest": {"passed_over": self._harvester.passed_over},
+            "harvest": {
+                "running": self._harvester.running,
+                "passed_over": self._harvester.passed_over,
+                "cost": self._harvester.cost.report(),
+            },
             "process": None if prepared is None else self._process.brief(prepared.recipe.recipe_id),
             "calibration": self._calibration(prepared),
             "uptime_s": round(monotonic() - self._started, 1),
