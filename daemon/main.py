@@ -283,7 +283,8 @@ class Daemon:
 
     def _harvest(self, _: Part, inspection: Inspection) -> None:
         if inspection.frames is not None and self.station.machine.now.state is not State.ERROR:
-            self.harvester.offer(inspection.frames, inspection.verdict)
+            # Occupied: the next part's trigger came already, so nothing may be added to what the line has to do.
+            self.harvester.offer(inspection.frames, inspection.verdict, behind=self.line.occupied)
 
     def _watch(self, _: Part, inspection: Inspection) -> None:
         if inspection.frames is not None:
