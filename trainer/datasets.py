@@ -71,6 +71,7 @@ def training_samples(store: LearningStore, manifest: TrainingSet, recipe: Recipe
         if sample.synthetic:
             sample.tags.update(_origin(store, item.item_id))
         loaded.append(Loaded(sample, stored))
+    _mark_neighbours([(item.image_digest, one.sample) for item, one in zip(manifest.items, loaded, strict=True)])
     return loaded
 
 
@@ -99,7 +100,22 @@ def held_out_samples(store: LearningStore, recipe: Recipe, classes: tuple[str, .
         labels = label_map(store.read_mask(seed.mask), classes.index(seed.defect_class))
         tags = {"defect_class": seed.defect_class}
         loaded.append(Loaded(Sample(stack, labels, seed.part_id, sample_id=seed.seed_id, tags=tags), stored))
+    _mark_neighbours([(row.image.digest, one.sample) for row, one in zip([*good, *bad], loaded, strict=True)])
     return loaded
+
+
+def _mark_neighbours(samples: list[tuple[str, Sample]]) -> None:
+    """Label on each sample what other samples say of the same picture: a part with two defects is nowhere good.
+
+    :param samples: digest of each sample's picture, and the sample.
+    """
+    pictures: dict[str, list[Sample]] = {}
+    for image_digest, sample in samples:
+        pictures.setdefault(image_digest, []).append(sample)
+    for together in pictures.values():
+        everything = np.maximum.reduce([sample.labels for sample in together])
+        for sample in together:
+            sample.labels[sample.labels == 0] = everything[sample.labels == 0]
 
 
 def label_map(mask: Mask, class_index: int) -> LabelMap:

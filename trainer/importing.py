@@ -207,9 +207,9 @@ class FolderImport:
         pixels = _read(frames.files, len(recipe.channels))
         shape = (int(pixels.shape[1]), int(pixels.shape[2]))
         for entry in frames.entries:
-            if entry.size not in (None, shape):
+            if entry.size is not None and entry.size != shape:
                 raise DataError(
-                    f"its labels are for {entry.size[1]}x{entry.size[0]} pixels, it has {shape[1]}x{shape[0]}; "  # type: ignore[index]
+                    f"its labels are for {entry.size[1]}x{entry.size[0]} pixels, it has {shape[1]}x{shape[0]}; "
                     "label it again in its own size"
                 )
         if shape != (recipe.height, recipe.width):

@@ -174,7 +174,7 @@ def read_label_picture(path: Path, shape: tuple[int, int], *, coloured: bool = F
     picture = _opened(path)
     if coloured:
         red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB"), np.int32), -1, 0)
-        values = red << 16 | green << 8 | blue
+        values: NDArray[np.int32] = red << 16 | green << 8 | blue
     else:
         values = np.asarray(picture if picture.mode in ("P", "L", "1", "I", "I;16") else picture.convert("L"), np.int32)
     if values.shape != shape:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,14 +173,14 @@ def _far(shape: tuple[int, ...]) -> list[int]:
     return [max(1, int(length * _REACH)) for length in shape]
 
 
-def _near(surface: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _near(surface: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Return the middle of a correlation surface: shifts within reach, no shift in its centre."""
     rows, columns = _far(shape)
     near = np.take(surface, range(-rows, rows + 1), axis=0, mode="wrap")
     return np.asarray(np.take(near, range(-columns, columns + 1), axis=1, mode="wrap"))
 
 
-def _between(line: NDArray[np.float32], peak: int) -> float:
+def _between(line: NDArray[Any], peak: int) -> float:
     if not 0 < peak < len(line) - 1:
         return 0.0
     before, at, after = (float(value) for value in line[peak - 1 : peak + 2])

@@ -158,8 +158,8 @@ class Prints:
         found: dict[str, Known] = {}
         with self._database.read() as connection:
             for table in (backgrounds, seeds):
-                image = (sa.func.json_extract(table.c.record, f"$.image.{key}") for key in ("digest", "path"))
-                statement = sa.select(*image, table.c.part_id).where(table.c.recipe_id == recipe_id)
+                image = [sa.func.json_extract(table.c.record, f"$.image.{key}") for key in ("digest", "path")]
+                statement = sa.select(image[0], image[1], table.c.part_id).where(table.c.recipe_id == recipe_id)
                 for image_digest, path, part_id in connection.execute(statement):
                     found.setdefault(image_digest, Known(image_digest, path, part_id))
         return list(found.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -91,7 +92,7 @@ class TakingIn:
         image = self._pictures.write_image(f"{stem}.tif", item.stack)
         written.append(image)
         self._prints.keep(recipe_id, image.digest, item.stack.pixels)
-        common = {
+        common: dict[str, Any] = {
             "recipe_id": recipe_id,
             "part_id": item.part_id,
             "lot": item.lot,
@@ -122,7 +123,8 @@ class TakingIn:
             facts.of[seed_id] = {"is_person": False, **facts_of(item.stack, mask)}
 
     def _insert(self, writer: LedgerWriter, taken: TakenIn, facts: _Facts) -> None:
-        for one in (*taken.backgrounds, *taken.seeds):
+        everything: list[Background | Seed] = [*taken.backgrounds, *taken.seeds]
+        for one in everything:
             self._book.assign(writer, one.recipe_id, one.part_id, one.split, one.lot)
         for background in taken.backgrounds:
             payload = {"record": background.record_digest(), **facts.of[background.background_id]}

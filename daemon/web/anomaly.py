@@ -65,7 +65,8 @@ def contrast(pictures: NDArray[Any]) -> Map:
 def _sharpened(anomaly: Map, edges: Map) -> Map:
     """Return the anomaly where the picture itself stands out: by itself it is as wide as its filters."""
     sharp: Map = anomaly * np.minimum(edges / np.float32(max(float(np.quantile(edges, 0.999)), 1e-6)), 1)
-    return ndimage.gaussian_filter(sharp, 0.7)
+    smooth: Map = ndimage.gaussian_filter(sharp, 0.7)
+    return smooth
 
 
 def _map_of(site: Site, picture: Picture, recipe_id: str, box: Rect) -> tuple[Map, str]:

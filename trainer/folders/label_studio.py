@@ -106,13 +106,9 @@ def _shape(kind: str, value: dict[str, Any], result: dict[str, Any]) -> Shape:
         raise DataError("a rectangle of it is empty")
     if turn:
         # Label Studio turns about the upper left corner.
-        return Box(*_turned(x, y, wide, tall, turn), wide, tall, turn)
+        right, down = Box(0.0, 0.0, wide, tall, turn).offset()
+        return Box(x + right, y + down, wide, tall, turn)
     return Box(x + wide / 2, y + tall / 2, wide, tall)
-
-
-def _turned(x: float, y: float, wide: float, tall: float, turn: float) -> tuple[float, float]:
-    corner = Box(0.0, 0.0, wide, tall, turn).offset()
-    return x + corner[0], y + corner[1]
 
 
 def _file_of(address: str) -> str:
