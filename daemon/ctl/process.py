@@ -77,6 +77,7 @@ def _show(found: Result) -> None:
             ("process", monitor["state"] + learned if monitor["running"] else "not watched (process.watch is false)"),
             ("looked at", f"{monitor['parts']} parts{passed}"),
             ("since", render.when(monitor["since"])),
+            ("likely", (monitor["likely"] or {}).get("sentence", "")),
         ]
     )
     if monitor["nearest"]:

@@ -14,14 +14,15 @@ import numpy as np
 
 from cell.process import Cause
 
-#: Changes below this share of the part-to-part deviation say nothing about the cause.
-_VISIBLE = 0.35
+#: Changes below this share of the part-to-part deviation say nothing about the cause; and, of the median of few parts,
+#: below three of its standard errors.
+_VISIBLE, _SURE = 0.35, 3.75
 #: Relevant changes from which a kind of feature counts as moved.
 _MOVED = 1.5
 #: A lens spreads fine detail more than coarse; material changes all of it. Ratio of coarse to fine.
 _LENS_RATIO = 0.6
 #: Share of the level's change that the profile's must be where the surface and not the light changed.
-_RESHAPED = 0.4
+_RESHAPED = 0.45
 #: A camera's gain takes its noise along: least share of the level's change that the noise shows.
 _GAIN_SHARE = 0.6
 
@@ -60,19 +61,24 @@ class _Moves:
     level: float
     balance: float  # the one that moved most, with its sign
     even: bool  # every channel's light moved alike
-    profile: float
+    profile: float  # of the light that moved most
+    alike: float  # of all lights together
     noise: float  # mean over the channels
+    gained: float  # the noise's change as a share of the level's, both as logarithms
     detail: tuple[float, ...]  # mean over the channels, fine to coarse
     place: float
 
 
-def diagnose(changes: Mapping[str, float], relevant: Mapping[str, float], deviation: Mapping[str, float]) -> Diagnosis:
-    """Return the likely cause of changes of features, by name, in their own units."""
+def diagnose(
+    changes: Mapping[str, float], relevant: Mapping[str, float], deviation: Mapping[str, float], parts: int = 1000
+) -> Diagnosis:
+    """Return the likely cause of changes of features, by name, in their own units, seen in the median of `parts`."""
+    visible = max(_VISIBLE, _SURE / math.sqrt(max(parts, 1)))
     counted = {
-        name: change / relevant[name] if abs(change) >= _VISIBLE * deviation[name] else 0.0
+        name: change / relevant[name] if abs(change) >= visible * deviation[name] else 0.0
         for name, change in changes.items()
     }
-    moves = _moves(counted)
+    moves = _moves(counted, changes)
     cause = _cause(moves)
     order = sorted(counted, key=lambda name: -abs(counted[name]))
     told = [name for name in order if counted[name]][:4] or order[:1]
@@ -93,7 +99,7 @@ _NAMED = {
 }
 
 
-def _moves(counted: Mapping[str, float]) -> _Moves:
+def _moves(counted: Mapping[str, float], changes: Mapping[str, float]) -> _Moves:
     def of(kind: str) -> list[float]:
         return [value for name, value in counted.items() if name.partition(":")[0] == kind]
 
@@ -104,6 +110,9 @@ def _moves(counted: Mapping[str, float]) -> _Moves:
     def most(*kinds: str) -> float:
         return max((abs(value) for kind in kinds for value in of(kind)), default=0.0)
 
+    # The noise of one channel is rough, but the mean of all is not: it is not asked whether each can be seen.
+    noises = [value for name, value in changes.items() if name.startswith("noise:")]
+    level = changes.get("level", 0.0)
     balance = of("balance")
     strongest = max(balance, key=abs, default=0.0)
     return _Moves(
@@ -111,7 +120,9 @@ def _moves(counted: Mapping[str, float]) -> _Moves:
         balance=strongest,
         even=abs(strongest) < _MOVED,
         profile=most("tilt-x", "tilt-y", "bow"),
+        alike=max(abs(mean(kind)) for kind in ("tilt-x", "tilt-y", "bow")),
         noise=mean("noise"),
+        gained=float(np.mean(noises)) / level if noises and level else 0.0,
         detail=tuple(mean(f"detail-{1 << scale}") for scale in range(4)),
         place=most("shift-x", "shift-y", "turn"),
     )
@@ -122,17 +133,16 @@ def _cause(moves: _Moves) -> Cause:
     texture = max(abs(value) for value in moves.detail[1:])
     light = max(abs(moves.level), abs(moves.balance), moves.profile)
     brighter = abs(moves.level) >= _MOVED
-    gained = brighter and _in_log(moves.noise, "noise") / _in_log(moves.level, "level") >= _GAIN_SHARE
     # Every light falls otherwise on the part, and all of them alike: it is the part that throws it back otherwise.
-    reshaped = moves.even and moves.profile >= max(2 * _MOVED, _RESHAPED * abs(moves.level)) and texture < light
+    reshaped = moves.even and moves.alike >= max(2 * _MOVED, _RESHAPED * abs(moves.level)) and texture < light
     # The first rule that holds.
     rules = (
-        (moves.place >= _MOVED and moves.place >= max(texture, abs(moves.balance)), Cause.FIXTURE),
+        (moves.place >= _MOVED and moves.place >= max(texture, abs(moves.balance), abs(moves.level)), Cause.FIXTURE),
         (_spreads(moves), Cause.LENS),
         (texture >= _MOVED and texture >= 0.5 * light, Cause.MATERIAL),
         (reshaped and abs(moves.level) >= _MOVED, Cause.MATERIAL),
         (not moves.even and abs(moves.balance) >= texture, Cause.LAMP),
-        (brighter, Cause.CAMERA if gained else Cause.LAMP),
+        (brighter, Cause.CAMERA if moves.gained >= _GAIN_SHARE else Cause.LAMP),
         (abs(moves.noise) >= _MOVED, Cause.CAMERA),
         (moves.place >= _MOVED, Cause.FIXTURE),
         (moves.profile >= _MOVED, Cause.LAMP),
@@ -148,11 +158,6 @@ def _spreads(moves: _Moves) -> bool:
         return False
     fades = abs(coarse) <= _LENS_RATIO * abs(fine) and abs(middle) <= abs(fine)
     return fades and max(moves.detail[:2]) <= 0 and max(abs(moves.level), abs(moves.balance)) <= 0.5 * abs(fine)
-
-
-def _in_log(value: float, kind: str) -> float:
-    """Return a change as it was before it was counted in relevant units."""
-    return value * {"noise": 0.05, "level": 0.01}[kind]
 
 
 def _words(name: str, change: float) -> str:

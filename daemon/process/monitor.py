@@ -30,7 +30,7 @@ _SCORE = 0.2
 _SHARE = 2.0
 #: Times of parts are kept each so many parts.
 _TIME_EVERY, _TIMES = 8, 4096
-#: Parts after an alarm that still make the cause clearer.
+#: The latest parts, which speak for the cause.
 _LOOK_ON = 48
 _SCORE_LIMIT = 8.0
 _FORMAT = 1
@@ -91,9 +91,9 @@ class Monitor:
         alarm = None if values is None else self.charts.update(values)
         by_score = self._chart_score(score, model_digest)
         if alarm is not None:
-            return self._found(alarm, self.charts, 0, at)
+            return self._found(alarm, 0, at)
         if by_score is not None and self.charts.alarm is None:
-            return self._found(by_score, self.scores, 1, at)
+            return self._found(by_score, 1, at)
         return None
 
     def _chart_score(self, score: float | None, model_digest: str) -> Alarm | None:
@@ -107,24 +107,18 @@ class Monitor:
         logit = math.log(inside / (1 - inside))
         return self.scores.update(np.array([min(max(logit, -_SCORE_LIMIT), _SCORE_LIMIT)]))
 
-    def _found(self, alarm: Alarm, charts: Charts, bank: int, at: datetime) -> Finding:
+    def _found(self, alarm: Alarm, bank: int, at: datetime) -> Finding:
         since = at
         for entry in self._times:
             if entry[bank] <= alarm.since:
                 since = datetime.fromisoformat(entry[2])
-        del charts
-        return Finding(since, self.parts, self.diagnosis(alarm.since))
+        # The two banks count parts of their own.
+        return Finding(since, self.parts, self.diagnosis(alarm.since if bank == 0 else None))
 
     @property
     def alarmed(self) -> bool:
         """Tell whether a change was found that nobody has settled."""
         return self.charts.alarm is not None or self.scores.alarm is not None
-
-    @property
-    def looking_on(self) -> bool:
-        """Tell whether parts after an alarm still make its cause clearer."""
-        alarm = self.charts.alarm
-        return alarm is not None and self.charts.seen - alarm.part <= _LOOK_ON
 
     def diagnosis(self, since: int | None = None) -> Diagnosis:
         """Return what the parts since a change say of its cause, all parts up to now counted."""
@@ -143,7 +137,7 @@ class Monitor:
             spread["score"] = float(self.scores.deviation[0])
         if not changes:
             return Diagnosis(Cause.UNKNOWN, "nothing was learned yet", {})
-        return diagnose(changes, self._relevant, spread)
+        return diagnose(changes, self._relevant, spread, max(1, self.charts.seen - begin))
 
     def report(self) -> dict[str, Any]:
         """Return how the monitor stands, for people."""
@@ -154,6 +148,7 @@ class Monitor:
             state = "change found"
         else:
             state = "watching" if charts.watching else "learning"
+        likely = self.diagnosis() if self.alarmed else None
         nearest = np.argsort(-charts.levels)[:5] if charts.watching else []
         return {
             "recipe_id": self.recipe.recipe_id,
@@ -162,6 +157,7 @@ class Monitor:
             "learned": min(charts.learned, LEAST),
             "to_learn": LEAST,
             "since": self.started.isoformat() if self.started else None,
+            "likely": None if likely is None else {"cause": likely.cause.value, "sentence": likely.sentence},
             "score_watched": self.scores.watching,
             "charts": len(charts.names) + 1,
             "nearest": [

@@ -30,10 +30,10 @@ def wrong(gain: float) -> Calibration:
     return CALIBRATION.model_copy(update={"channels": channels})
 
 
-def surface(part: int) -> np.ndarray:
+def surface(part: int, side: int = SIDE) -> np.ndarray:
     """Return what two lights show of a good part, expected DN."""
     rng = np.random.default_rng([part, 1])
-    texture = ndimage.gaussian_filter(rng.standard_normal((SIDE, SIDE)), 2.0) * 120
+    texture = ndimage.gaussian_filter(rng.standard_normal((side, side)), 2.0) * 120
     return np.stack([1500 + texture, 1100 - 0.6 * texture]) * (1 + 0.02 * rng.standard_normal())
 
 
@@ -81,15 +81,15 @@ def made(count: int, calibration: Calibration = CALIBRATION, **changes: float) -
 def plain(count: int) -> tuple[tuple[Crop, ...], tuple[tuple[str, np.ndarray], ...]]:
     crops, frames = [], []
     for part in range(9000, 9000 + count):
-        frame = seen(surface(part), part)
+        frame = seen(surface(part, 112), part)
         frames.append((f"g{part}", frame.astype(np.float32)))
         rng = np.random.default_rng(part)
-        for top, left in plain_corners(np.ones((SIDE, SIDE), np.bool_), 2, rng):
+        for top, left in plain_corners(np.ones((112, 112), np.bool_), 4, rng):
             crops.append(plain_crop(frame, top, left, f"g{part}"))
     return tuple(crops), tuple(frames)
 
 
-def evidence(synthetic: tuple[Crop, ...], calibration: Calibration = CALIBRATION, count: int = 80) -> Evidence:
+def evidence(synthetic: tuple[Crop, ...], calibration: Calibration = CALIBRATION, count: int = 60) -> Evidence:
     windows, frames = plain(60)
     return Evidence(real(count), synthetic, windows, calibration, BIT_DEPTH, frames)
 
@@ -97,10 +97,10 @@ def evidence(synthetic: tuple[Crop, ...], calibration: Calibration = CALIBRATION
 @cache
 def report_of(what: str) -> GapReport:
     if what == "right":
-        return measure_gap(evidence(made(80)))
+        return measure_gap(evidence(made(60)))
     if what == "gain":
-        return measure_gap(evidence(made(80, wrong(1.5)), wrong(1.5)))
-    return measure_gap(evidence(made(80, **({"blur": 1.2} if what == "blur" else {"second": 0.8}))))
+        return measure_gap(evidence(made(60, wrong(1.5)), wrong(1.5)))
+    return measure_gap(evidence(made(60, **({"blur": 1.2} if what == "blur" else {"second": 0.8}))))
 
 
 def test_copies_by_the_right_physics_pass() -> None:
@@ -110,8 +110,9 @@ def test_copies_by_the_right_physics_pass() -> None:
     assert report.measure("surroundings").finding is not Finding.DIFFERENT
     null = report.measure("null edit")
     assert null.value is not None
-    assert 0.4 < null.value < 0.6
-    assert len(report.ranking) == 80
+    assert 0.4 < null.value < 0.65
+    assert null.finding is not Finding.DIFFERENT
+    assert len(report.ranking) == 60
     for measure in report.measures:
         assert measure.sentence
         assert "\n" not in measure.sentence
@@ -135,7 +136,7 @@ def test_a_wrong_calibration_is_caught(what: str) -> None:
         assert "null edit" in found
         slope = report.measure("null edit: noise slope").value
         assert slope is not None
-        assert slope > 1.15
+        assert slope > 1.1
     else:
         assert "defects" in found
         assert "null edit" not in found
@@ -180,7 +181,9 @@ def test_the_upper_bound_covers() -> None:
     covered = 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        told = told_apart([rng.standard_normal((160, 5))], np.arange(160) >= 80, [f"p{i}" for i in range(160)], seed)
+        told = told_apart(
+            [rng.standard_normal((160, 5))], np.arange(160) >= 80, [f"p{i}" for i in range(160)], seed, permutations=1
+        )
         covered += told.high >= 0.5
     assert covered >= 9
 

@@ -15,9 +15,10 @@ from cell.frames import Stack
 Maps = NDArray[np.float32]
 
 #: Pixels around a defect that belong to its window, and the largest window; larger defects show their middle.
-MARGIN, LARGEST = 16, 192
-#: The defect's own rim belongs to it: that is where a paste shows. Surroundings begin behind it.
-RIM, GAP, REACH = 1, 3, 14
+MARGIN, LARGEST = 20, 192
+#: The defect's own rim belongs to it: that is where a paste shows. Surroundings begin where no patch that touches it,
+#: and no compositor's feather, reaches.
+RIM, GAP, REACH = 1, 8, 18
 #: Side of windows without a defect.
 PLAIN = 48
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cell.defects import Mask
+from cell.imaging import contrast
 from trainer.gap.crops import Crop, Maps
 
 Table = NDArray[np.float64]
@@ -30,26 +31,34 @@ _PATCH, _WORDS, _COMPONENTS = 7, 48, 24
 _LEARNED_PATCHES = 20_000
 
 
-def figures(crops: Sequence[Crop], *, surroundings: bool) -> Table:
-    """Return measured figures, (N, F) float64, of the defects or of their surroundings."""
-    return np.stack([_figures(crop, surroundings=surroundings) for crop in crops])
+def figures(crops: Sequence[Crop], *, surroundings: bool, together: bool = True) -> Table:
+    """Return measured figures, (N, F) float64, of the defects or of their surroundings.
+
+    Without `together` nothing is said of how the lights' finest octaves agree.
+    """
+    return np.stack([_figures(crop, surroundings=surroundings, together=together) for crop in crops])
 
 
-def _figures(crop: Crop, *, surroundings: bool) -> NDArray[np.float64]:
+def _figures(crop: Crop, *, surroundings: bool, together: bool) -> NDArray[np.float64]:
     region = crop.around if surroundings else crop.inside
     other = crop.around
     if region.sum() < 6:
         region = crop.inside
     if other.sum() < 6:
         other = ~crop.inside if not crop.inside.all() else crop.inside
+    pixels = crop.pixels
+    if surroundings and crop.inside.any() and not crop.inside.all():
+        # The filters must not carry the defect into its surroundings.
+        hidden = ndimage.binary_dilation(crop.inside, iterations=1)
+        pixels = np.where(hidden, contrast.fill(pixels, ~hidden), pixels) if not hidden.all() else pixels
     rows: list[float] = []
-    fine = bands(crop.pixels)
-    for channel, octaves in zip(crop.pixels, fine, strict=True):
+    fine = bands(pixels)
+    for channel, octaves in zip(pixels, fine, strict=True):
         log = np.log(np.maximum(channel, 0) + _BLACK)
         base = float(log[other].mean())
-        contrast = log[region] - base
-        low, high = np.quantile(contrast, (0.1, 0.9))
-        rows += [base, float(contrast.mean()), float(low), float(high)]
+        shown = log[region] - base
+        low, high = np.quantile(shown, (0.1, 0.9))
+        rows += [base, float(shown.mean()), float(low), float(high)]
         energy = [_log_power(octave, region) for octave in octaves]
         outside = [_log_power(octave, other) for octave in octaves]
         rows += energy
@@ -57,8 +66,7 @@ def _figures(crop: Crop, *, surroundings: bool) -> NDArray[np.float64]:
             rows += [one - two for one, two in zip(energy, outside, strict=True)]
             rows.append(_rim(log, crop.inside))
         rows += lag1_of(octaves[0] + octaves[1], region)
-    rows += _together(fine, region)
-    return np.asarray(rows)
+    return np.asarray([*rows, *(_together(fine, region) if together else ())])
 
 
 def bands(pixels: Maps) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ _LEVEL_SIGMA = 4.0
 #: texture that differs from place to place would be drawn anew too, and that is not what is asked.
 KEPT = 0.5
 #: Neighbourhood that tells how much texture a place shows, pixels; and the amounts, in means, that are drawn.
-_NEAR_SIGMA = 3.0
+_NEAR_SIGMA = 5.0
 _AMOUNTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -52,8 +52,14 @@ def learn_texture(crops: Sequence[Crop], calibration: Calibration) -> Texture:
     for crop in crops:
         seen = _spectrum(_in_noise(crop.pixels, calibration)[0])
         cross += seen[..., :, None] * seen[..., None, :].conj()
-    values, vectors = np.linalg.eigh(cross / max(len(crops), 1))
-    behind = np.maximum(values - 1, 0)
+    # Neighbouring frequencies hardly differ, and the mean of few spectra is rough.
+    smooth = ndimage.uniform_filter(cross.real, (3, 3, 1, 1), mode="wrap") + 1j * ndimage.uniform_filter(
+        cross.imag, (3, 3, 1, 1), mode="wrap"
+    )
+    values, vectors = np.linalg.eigh(smooth / max(len(crops), 1))
+    # What chance alone lifts above the noise is no texture.
+    chance = 1.5 * np.sqrt(count / (4 * max(len(crops), 1)))
+    behind = np.where(values - 1 > chance, values - 1, 0)
     return Texture(vectors, behind, float(behind.mean()))
 
 

@@ -42,18 +42,21 @@ def told_apart(
     seed: int = 0,
     *,
     permutations: int = _PERMUTATIONS,
+    within: bool = False,
 ) -> Told:
     """Return how well a classifier tells synthetic from real windows.
 
     :param tables: descriptions (N, F) of the same windows, each with a kernel of its own.
     :param synthetic: (N,) bool; :param parts: physical part of each window.
+    :param within: parts have windows of both kinds, and which is which is permuted inside of each.
     """
     rng = np.random.default_rng(seed)
     folds, hats = _hats(tables, synthetic, parts, rng)
     scores = _scores(folds, hats, synthetic)
     value = auroc(scores, synthetic)
     groups = _groups(parts)
-    draws = [_permuted(synthetic, groups, rng) for _ in range(permutations)]
+    permuted = _permuted_within if within else _permuted
+    draws = [permuted(synthetic, groups, rng) for _ in range(permutations)]
     null = np.array([auroc(_scores(folds, hats, labels), labels) for labels in draws])
     p = float((1 + (null >= value).sum()) / (1 + permutations))
     low, high = _interval(scores, synthetic, groups, rng)
@@ -186,6 +189,14 @@ def _permuted(synthetic: Labels, groups: NDArray[np.intp], rng: np.random.Genera
     filled = np.cumsum(sizes[order])
     called = order[: int(np.searchsorted(filled, synthetic.sum()) + 1)]
     labels: Labels = np.isin(groups, called[: max(1, len(order) - 1)])
+    return labels
+
+
+def _permuted_within(synthetic: Labels, groups: NDArray[np.intp], rng: np.random.Generator) -> Labels:
+    labels = synthetic.copy()
+    for group in range(groups.max() + 1):
+        own = np.flatnonzero(groups == group)
+        labels[own] = labels[rng.permutation(own)]
     return labels
 
 
