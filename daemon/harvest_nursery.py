@@ -69,7 +69,7 @@ class Nursery(Generic[S]):
 
     def add(self, subject: S, stack: StoredStack, mask: Mask, *, teaches: bool) -> None:
         """Let a part wait; one that is held out `teaches` nothing. Raises `OSError` when the disk is full."""
-        pixels: Stack = np.ascontiguousarray(stack.pixels)
+        pixels = stack.pixels
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._folder, prefix=".nursery-")  # noqa: SIM115 (`clear` closes it)
         self._file.seek(self._bytes)
@@ -124,7 +124,7 @@ class Nursery(Generic[S]):
             raise StoreError("the nursery's file is gone; harvest again from the archive")
         self._file.seek(one.offset)
         count = int(np.prod(one.shape)) * one.dtype.itemsize
-        pixels: Stack = np.frombuffer(self._file.read(count), one.dtype).reshape(one.shape)
+        pixels: Stack = np.frombuffer(self._file.read(count), one.dtype).reshape(one.shape)  # type: ignore[assignment]
         return pixels
 
     def _size(self) -> int:

@@ -26,7 +26,8 @@ HELDOUT = ("gear", "insulator", "solder")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; 0 when every aim that was measured is reached."""
     options = _options(arguments)
-    console, report = Console(width=170), {}
+    console = Console(width=170)
+    report: dict[str, Any] = {}
     if options.products or options.heldout:
         found = _withheld(options, console)
         report["withheld"] = {name: outcomes.figures() for name, outcomes in found.items()}

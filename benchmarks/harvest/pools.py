@@ -89,7 +89,7 @@ def heldout(name: str, draws: int = 8) -> Iterator[Pool]:
         for kind in dataset.classes
     }
     recipe = _heldout_recipe(name, good[0], dataset.classes)
-    whole = np.stack([sample.stack for sample in good])
+    whole: Stack = np.stack([sample.stack for sample in good])  # type: ignore[assignment]
     for draw in range(min(draws, *(len(samples) for samples in bad.values()))):
         chosen = [PoolPart(sample.group, sample.stack) for sample in good]
         for kind, samples in bad.items():

@@ -145,7 +145,7 @@ def _joined(defect_class: str, part: str, samples: list[Sample]) -> Row:
             pixels, marked = pose.to_reference(pixels), pose.to_reference(marked)
         joined.append(np.rint(pixels).astype(picture.dtype))
         truth |= marked > 0.5
-    stack: Stack = np.stack(joined)  # type: ignore[assignment]
+    stack: Stack = np.stack(joined)
     return Row(defect_class, part, stack, truth)
 
 

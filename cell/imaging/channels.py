@@ -89,7 +89,7 @@ class ChannelBook:
     def _frozen(self, stack: Stack, part_id: str) -> str:
         found = ""
         for name, pixels in zip(self.names, stack, strict=True):
-            mark = f"{name} {hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).hexdigest()}"
+            mark = f"{name} {hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()}"
             if self._shown.setdefault(mark, part_id) != part_id and not found:
                 found = f"channel {name} is frozen"
         while len(self._shown) > _FROZEN_MEMORY * len(self.names):

@@ -66,7 +66,7 @@ class Pose:
 
     def from_reference(self, maps: Picture, order: int = 1) -> Picture:
         """Return what is known in the reference's place, (K, H, W) or (H, W), in the picture's place."""
-        inverse = np.linalg.inv(self._matrix())
+        inverse: NDArray[np.float64] = np.linalg.inv(self._matrix()).astype(np.float64)
         return self._warped(maps, inverse, -inverse @ np.array([self.down, self.across]), order)
 
     def covered(self, shape: tuple[int, int]) -> Mask:

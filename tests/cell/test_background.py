@@ -114,3 +114,31 @@ def test_nothing_is_called_unlike_too_few_parts() -> None:
         model.score(plate("good-000050"), WHOLE)
     with pytest.raises(DataError, match="2 channels, the picture 1"):
         taught().score(plate("good-000050")[:1], WHOLE)
+
+
+def test_a_faint_crack_on_one_light_is_found_by_its_oddest_filter_and_outlined() -> None:
+    model, stack = taught(32), plate("good-000301").copy()
+    crack = np.zeros(stack.shape[1:], np.bool_)
+    for step in range(40):
+        crack[150 + step // 8, 40 + step] = True
+    stack[0][crack] = (stack[0][crack] * 0.6).astype(np.uint8)
+    view = model.view(stack, WHOLE)
+    assert view.deviations > 4
+    assert view.score > 1.4
+    mask = model.mask_of(view)
+    assert (mask & crack).sum() > 0.5 * crack.sum()
+
+
+def test_a_dark_surround_that_hardly_varies_is_no_anomaly() -> None:
+    rng = np.random.default_rng(3)
+    whole, model = np.ones((72, 90), np.bool_), BackgroundModel(1, 8)
+
+    def part(level: float) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        frame = np.full((1, 72, 90), 6.0)
+        frame[0, 20:60, 20:70] = level
+        return np.clip(np.rint(frame + rng.normal(0, [[0.2]], frame.shape)), 0, 255).astype(np.uint8)
+
+    for _ in range(32):
+        model.add(part(140 + rng.normal(0, 1)), whole)
+    brighter = model.view(part(142), whole)
+    assert float(np.median(brighter.anomaly[:15])) < 1.0
