@@ -139,7 +139,8 @@ def standing_line(
     rig = Rig(camera=camera, light=light, present=camera.stage.present, emulated=True)
     daemon = Daemon(settings, lambda _: rig, clock.now)
     daemon.start()
-    thread = threading.Thread(target=daemon.run, name="test-daemon")
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(daemon.run()), name="test-daemon")
     thread.start()
     plc = StandingPlc(folder, daemon, camera, clock)
     try:
@@ -150,3 +151,4 @@ def standing_line(
         thread.join(PATIENCE_S)
         daemon.close()
         plc.close()
+    assert codes == [0]
