@@ -22,6 +22,7 @@ from cell.store.line import LineStore
 from cell.verdicts import Outcome, Verdict
 from daemon.notices import Conditions, EventLog
 from daemon.process.charts import DELAY, LEAST
+from daemon.process.monitor import Monitor
 from daemon.process.watch import ProcessWatch
 from tests.daemon.cells import eventually
 from tests.daemon.rigs import CHANNELS, recipe
@@ -43,6 +44,7 @@ class Cell:
         self.conditions = Conditions(self.line, EventLog(self.line, self.events.append), lambda _, __: None)
         self.watch = ProcessWatch(self.line, self.learning, self.conditions, share=1.0)
         self.part = 0
+        self.path = self.state.root / "process" / "plate.npz"
         self._texture = ndimage.gaussian_filter(np.random.default_rng(1).standard_normal((96, 128)), 1.2)
 
     def show(self, parts: int, *, right: float = 1.0) -> None:
@@ -52,6 +54,14 @@ class Cell:
             before = self.watch.looked_at
             self.watch.offer(self.frames(right), self.verdict())
             assert eventually(lambda before=before: self.watch.looked_at > before)
+
+    def settled(self) -> None:
+        """Let the monitor learn what the line is like, as a process before this one did."""
+        monitor = Monitor(RECIPE)
+        for _ in range(SETTLED):
+            self.part += 1
+            assert monitor.take(self.frames(1.0).stack(), self.now, 0.1, "m") is None
+        monitor.save(self.path)
 
     def frames(self, right: float) -> FrameSet:
         rng = np.random.default_rng(self.part)
@@ -118,10 +128,10 @@ def cell(tmp_path: Path) -> Iterator[Cell]:
 
 def test_a_light_that_fails_is_found_named_marked_and_settled(cell: Cell) -> None:
     old = cell.background(NOON)
-    cell.show(SETTLED)
+    cell.settled()
+    cell.show(3)
     assert cell.watch.brief("plate")["state"] == "watching"
     assert not cell.conditions.open
-    cell.restarted()
     changed_at = cell.now
     cell.show(40, right=0.8)
     assert cell.conditions.is_open("process-change-plate")
@@ -187,9 +197,8 @@ def test_the_line_never_waits_and_hears_what_was_passed_over(cell: Cell) -> None
 def test_a_monitor_of_another_set_up_or_a_broken_file_begins_anew(cell: Cell) -> None:
     cell.show(40)
     cell.watch.stop()
-    path = cell.state.root / "process" / "plate.npz"
-    assert path.exists()
-    path.write_bytes(path.read_bytes()[:100])
+    assert cell.path.exists()
+    cell.path.write_bytes(cell.path.read_bytes()[:100])
     cell.restarted()
     assert cell.watch.report("plate")["monitor"]["parts"] == 0
     cell.show(1)

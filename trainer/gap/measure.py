@@ -326,7 +326,7 @@ def _null(evidence: Evidence, codebook: Codebook, rng: np.random.Generator, seed
     # How the lights agree is a matter of texture, of which nothing is asked here.
     side = _Side(codebook, surroundings=False, together=False)
     told = told_apart(side.tables(made), chosen, [crop.part for crop in even], seed, within=True)
-    if told.p <= _SHOWN and told.low > 0.5:
+    if told.p <= _SHOWN and told.low > NULL_ALIKE[1]:
         finding, words = Finding.DIFFERENT, "the noise that is put back is not the camera's: calibrate again"
     elif NULL_ALIKE[0] <= told.auroc <= NULL_ALIKE[1]:
         finding, words = Finding.ALIKE, "the noise that is put back can't be told from the camera's"
