@@ -43,7 +43,7 @@ def test_a_run_tells_all_and_the_looks_tell_it_again(run: Run, tmp_path: Path) -
     assert run("harvest", "sheet", "--recipe", "cover")[0] == 65, "there is none yet"
     code, out, err = run("harvest", "--recipe", "cover")
     assert code == 0, err
-    assert "12, of" in out
+    assert "12, parts held out among them: " in out
     assert "1 proposed" in out
     assert "WHAT" in out
     assert "channel left is dark" in out
