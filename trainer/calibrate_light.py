@@ -192,7 +192,10 @@ def _flat(
         offset = noise.model.offset_dn
         try:
             light = illumination.from_flat(
-                seen.mean, offset, noise.model.saturation_dn, None if dark is None else dark.mean
+                seen.mean.astype(np.float64),
+                offset,
+                noise.model.saturation_dn,
+                None if dark is None else dark.mean.astype(np.float64),
             )
         except CalibrationError as error:
             if level is min(shown, key=lambda one: one.stills[name].mean.mean()):

@@ -162,7 +162,7 @@ def _prnu(sensor: _Sensor, together: TransferFit) -> float | None:
     for stills in sensor.flat.values():
         for one in stills:
             dark = offset_at(sensor.dark, one.exposure_us)
-            value = nonuniformity.prnu(one, together.model.offset_dn, together.model.saturation_dn, dark)
+            value = nonuniformity.prnu(one, together.model, dark)
             if value is not None:
                 values.append((float(one.mean.mean()), value))
     if not values:

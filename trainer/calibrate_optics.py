@@ -83,7 +83,11 @@ def _sharpness(
 ) -> dict[str, tuple[Sharpness, float] | None]:
     found: dict[str, tuple[Sharpness, float] | None] = dict.fromkeys(recipe.channel_names)
     for index, name in enumerate(recipe.channel_names):
-        pictures = [level.stills[name].mean - noises[index].model.offset_dn for level in levels if name in level.stills]
+        pictures = [
+            level.stills[name].mean.astype(np.float64) - noises[index].model.offset_dn
+            for level in levels
+            if name in level.stills
+        ]
         found[name] = _measured(pictures, source, fewest=1)
     return found
 
@@ -115,7 +119,7 @@ def _from_parts(
     found: dict[str, tuple[Sharpness, float] | None] = {}
     for index, name in enumerate(recipe.channel_names):
         offset = noises[index].model.offset_dn
-        pictures = [level.stills[name].mean - offset for level in stills if name in level.stills]
+        pictures = [level.stills[name].mean.astype(np.float64) - offset for level in stills if name in level.stills]
         pictures = pictures or [stack[index].astype(np.float64) - offset for stack in backgrounds[:_MOST_PARTS]]
         found[name] = _measured(pictures, "parts", _FEWEST_PART_EDGES)
     return found

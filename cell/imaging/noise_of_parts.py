@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 #: Fewer frames don't tell the fixed pattern from noise.
 MIN_FRAMES = 8
 #: A slope less certain than this is not claimed.
-MAX_GAIN_ERROR = 0.15
+MAX_GAIN_ERROR = 0.2
 _SIDE = 8
 #: Coefficients (down, across) at the corner of the spectrum, in two rings: the outer holds less texture than the inner.
 _OUTER = tuple((v, u) for v in range(8) for u in range(8) if v + u >= 13)
@@ -34,6 +34,8 @@ _INNER = tuple((v, u) for v in range(8) for u in range(8) if v + u in {11, 12})
 #: Frequencies that tell how much texture a block has; white noise is independent there of what it is in the corner.
 _TEXTURE = tuple((v, u) for v in range(8) for u in range(8) if 4 <= v + u <= 9)
 _EVEN_SHARE = 0.3
+#: A gain from parts is never said to be known better than this.
+_LEAST_ERROR = 0.05
 _OUTLIER_TAIL = 1e-4
 _MOST_BLOCKS = 4096
 _BINS = 24
@@ -68,7 +70,9 @@ def fit_parts(frames: Sequence[Pixels], *, bit_depth: int, above_dn: float = -1.
     ratio = float(np.sum(curve.weight * curve.inner) / np.sum(curve.weight * curve.outer))
     if not 1 / _WHITE < ratio < _WHITE:
         return None
-    gain, level, error = _slope(curve)
+    gain, level, scatter = _slope(curve)
+    # What texture the inner ring shows more of than the outer one may be in the outer one too.
+    error = float(np.hypot(scatter, max(abs(ratio - 1.0), _LEAST_ERROR)))
     if gain <= 0 or error > MAX_GAIN_ERROR:
         return None
     # level = read^2 - gain * offset: any split gives the same noise; the one without negative noise is taken.

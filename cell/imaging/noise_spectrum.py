@@ -25,7 +25,8 @@ _INTERLEAVED = 1.25
 #: Correlation of sharpened noise is below this, that of noise with lines through whole rows above the other.
 _SHARPENED, _LINES = -0.05, 0.03
 _BLOCK = 32
-_LARGEST = 768
+#: Side of the middle of a frame that is looked at, pixels.
+LARGEST = 768
 
 
 def lag1(differences: NDArray[Any]) -> tuple[float, float]:
@@ -141,5 +142,5 @@ def _lattice_ratio(noise: NDArray[Any]) -> float:
 
 
 def _middle(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    top, left = (max(0, (side - _LARGEST) // 2) for side in pictures.shape[-2:])
-    return pictures[..., top : top + _LARGEST, left : left + _LARGEST]
+    top, left = (max(0, (side - LARGEST) // 2) for side in pictures.shape[-2:])
+    return pictures[..., top : top + LARGEST, left : left + LARGEST]

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cell.calibration import NoiseModel
+from cell.imaging import noise
 from cell.imaging.photon_transfer import Still
 
 Floats = NDArray[np.float64]
@@ -18,21 +20,24 @@ _BOX = 11
 _LOWEST, _HIGHEST = 0.05, 0.95
 
 
-def prnu(flat: Still, offset_dn: float, saturation_dn: float, dark: Still | None = None) -> float | None:
+def prnu(flat: Still, model: NoiseModel, dark: Still | None = None) -> float | None:
     """Return the standard deviation of the pixels' relative response; None when the repeats don't suffice.
 
     Of an even, matt target's mean picture the dark picture is taken off and the light's slow shading divided out; what
-    the mean still holds of temporal noise is subtracted. A target's own texture counts as the sensor's.
+    the mean still holds of temporal noise, which `model` tells, is subtracted. A target's own texture counts as the
+    sensor's.
     """
-    net = flat.mean - (offset_dn if dark is None or dark.mean.shape != flat.mean.shape else dark.mean)
+    dark = None if dark is None or dark.mean.shape != flat.mean.shape else dark
+    saturation_dn = model.saturation_dn
+    net = flat.mean.astype(np.float64) - (model.offset_dn if dark is None else dark.mean)
     smooth = ndimage.uniform_filter(net, _BOX, mode="nearest")
     usable = (flat.mean < _HIGHEST * saturation_dn) & (smooth > _LOWEST * saturation_dn)
     if usable.sum() < 1000:
         return None
     relative = (net[usable] / smooth[usable] - 1.0) / np.sqrt(1.0 - 1.0 / _BOX**2)
-    leftover = flat.variance / flat.repeats
-    if dark is not None and dark.mean.shape == flat.mean.shape:
-        leftover = leftover + dark.variance / dark.repeats
+    leftover = noise.sigma_dn(model, flat.mean) ** 2 / flat.repeats
+    if dark is not None:
+        leftover = leftover + dark.over_all.temporal / dark.repeats
     temporal = float(np.mean(leftover[usable] / smooth[usable] ** 2))
     # Edges of the target and specks of dust on it are not the sensor's.
     middle = float(np.median(np.abs(relative))) / 0.6745

@@ -13,52 +13,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
 
 from cell.calibration import NoiseModel, NoiseSource, PhotonTransfer
 from cell.errors import CalibrationError
-from cell.imaging import codec, noise_spectrum
-from cell.imaging.figures import levels as levels_of
+from cell.imaging import noise_spectrum
 from cell.imaging.noise import QUANTISATION_DN2
 from cell.imaging.quantised import unround
+from cell.imaging.stills import Curve, Frames, Still, freedom_of, still
 
 Floats = NDArray[np.float64]
-Frames = NDArray[np.uint8] | NDArray[np.uint16]
+
+__all__ = ["MIN_REPEATS", "Dark", "Still", "TransferFit", "dark", "fit", "fit_photon_transfer", "still"]
 
 #: Fewer repeats than this don't make a photon-transfer curve.
 MIN_REPEATS = 8
-_BINS = 64
-_MIN_BIN_PIXELS = 64
-#: Share of honest pixels that the outlier test may throw away in a bin.
-_OUTLIER_TAIL = 1e-4
 #: Dark levels that differ by less, DN, tell of no dark current.
 _SEEN_DARK_DN = 0.05
-#: Difference frames that are kept for the noise's spectrum.
-_KEPT_DIFFERENCES = 8
 #: Below this variance the rule of 1/12 fails where all pixels lie alike against the grey values (0.6 DN of noise).
 _NARROW_DN2 = 0.36 + QUANTISATION_DN2
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Still:
-    """What repeats of a still scene say of each pixel: mean and temporal variance (H, W), DN.
-
-    `differences` (n, H, W) are of successive frames, flicker taken out; `levels` each frame's mean relative to all.
-    """
-
-    mean: Floats
-    variance: Floats
-    differences: NDArray[np.float32]
-    repeats: int
-    levels: tuple[float, ...]
-    exposure_us: float
-    ceiling_dn: float | None  # grey value at which pixels pile up below full scale
-    codec: tuple[str, ...]
-
-    @property
-    def flicker(self) -> float:
-        """Peak to peak, relative."""
-        return max(self.levels) - min(self.levels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,49 +58,12 @@ class TransferFit:
     findings: tuple[str, ...]
 
 
-def still(repeats: Frames, bit_depth: int, exposure_us: float = 0.0, *, regular: bool = False) -> Still:
-    """Reduce repeats (R, H, W) uint8 or uint16 of one channel.
-
-    :param regular: the scene is a regular pattern, which passes for that of a codec: traces of one are not looked for.
-
-    Successive differences make the variance: a lamp that drifts over the series then counts once per pair and not in
-    full. What the lamp flickers from one frame to the next is one factor for all pixels and is taken out.
-    """
-    count = repeats.shape[0]
-    levels = repeats.reshape(count, -1).mean(axis=1, dtype=np.float64)
-    mean = repeats.mean(axis=0, dtype=np.float64)
-    factors = levels / levels.mean() if levels.mean() > 0 else np.ones(count)
-    squares = np.zeros(mean.shape)
-    kept: list[NDArray[np.float32]] = []
-    for index in range(count - 1):
-        difference = (
-            repeats[index + 1].astype(np.float64) - repeats[index] - (factors[index + 1] - factors[index]) * mean
-        )
-        squares += difference * difference
-        if index < _KEPT_DIFFERENCES:
-            kept.append(difference.astype(np.float32))
-    found = levels_of(repeats[0], bit_depth)
-    return Still(
-        mean=mean,
-        variance=squares / (2.0 * (count - 1)),
-        differences=np.stack(kept),
-        repeats=count,
-        levels=tuple(float(value) for value in factors),
-        exposure_us=exposure_us,
-        ceiling_dn=None if found.ceiling is None else float(found.ceiling),
-        codec=() if regular else codec.findings(repeats[0]),
-    )
-
-
 def dark(frames: Still, bit_depth: int) -> Dark:
     """Return what a series with the lights off says of the sensor."""
-    # Pixels that flicker or leak far beyond the others (hot, random telegraph) are counted out.
-    sane = frames.variance <= 8.0 * float(frames.variance.mean()) + 1.0
-    temporal = float(frames.variance[sane].mean())
-    means = frames.mean[sane]
-    spatial = max(float(means.var()) - temporal / frames.repeats, 0.0)
-    spread = unround(float(means.mean()), temporal, spatial, float((1 << bit_depth) - 1))
-    weight = float(sane.sum()) * _freedom(frames.repeats)
+    known = frames.over_all
+    spatial = max(known.spatial - known.temporal / frames.repeats, 0.0)
+    spread = unround(known.mean, known.temporal, spatial, float((1 << bit_depth) - 1))
+    weight = known.pixels * freedom_of(frames.repeats)
     return Dark(frames.exposure_us, spread.level, spread.temporal, spread.spatial, weight)
 
 
@@ -152,7 +87,8 @@ def fit_photon_transfer(
     if dark is not None and (dark.ndim != 3 or dark.shape[0] < 2):
         raise CalibrationError(f"dark frames must be at least two (R, H, W), got shape {dark.shape}; grab more")
     darks = [] if dark is None else [still(dark, bit_depth)]
-    return fit([still(repeats, bit_depth)], darks, bit_depth=bit_depth, black_level_dn=black_level_dn, usable=usable)
+    lit = still(repeats, bit_depth, usable=usable)
+    return fit([lit], darks, bit_depth=bit_depth, black_level_dn=black_level_dn)
 
 
 def require_repeats(repeats: Frames, what: str) -> None:
@@ -170,7 +106,6 @@ def fit(
     *,
     bit_depth: int,
     black_level_dn: float = 0.0,
-    usable: NDArray[np.bool_] | None = None,
 ) -> TransferFit:
     """Fit one sensor's noise to series of one or several exposures, lights or channels at the same gain.
 
@@ -180,9 +115,9 @@ def fit(
     full_scale = float((1 << bit_depth) - 1)
     ceilings = [series.ceiling_dn for series in stills if series.ceiling_dn is not None]
     saturation = min(ceilings, default=full_scale)
-    if all(float(series.variance.max(initial=0.0)) == 0.0 for series in stills):
+    if all(series.over_all.temporal == 0.0 for series in stills):
         raise CalibrationError("the repeats are identical pixel by pixel; check that the camera delivers new frames")
-    curve = _joined([points for series in stills if (points := _curve(series, saturation, usable)) is not None])
+    curve = _joined([series.curve for series in stills if series.curve is not None])
     known_dark = [dark(series, bit_depth) for series in darks]
     offset = float(np.mean([one.level for one in known_dark])) if known_dark else black_level_dn
     line = _line(_without_narrow(curve, known_dark), offset, known_dark)
@@ -223,13 +158,6 @@ def fit(
 
 
 @dataclass(frozen=True, slots=True)
-class _Curve:
-    mean: Floats
-    variance: Floats
-    weight: Floats  # pixels times degrees of freedom
-
-
-@dataclass(frozen=True, slots=True)
 class _Line:
     gain: float
     read_noise: float
@@ -238,61 +166,27 @@ class _Line:
     excess: float = field(default=1.0)  # scatter of the bins about the line against what counting says
 
 
-def _freedom(repeats: int) -> float:
-    """Degrees of freedom of a variance from overlapping successive differences (von Neumann)."""
-    return 2.0 * (repeats - 1) ** 2 / (3.0 * repeats - 4.0)
-
-
-def _curve(series: Still, saturation: float, usable: NDArray[np.bool_] | None) -> _Curve | None:
-    spread = 4.0 * np.sqrt(ndimage.uniform_filter(series.variance, 9, mode="nearest"))
-    inside = (series.mean - spread > 0) & (series.mean + spread < saturation)
-    if usable is not None:
-        inside &= usable
-    mean, variance = series.mean[inside], series.variance[inside]
-    if mean.size < _MIN_BIN_PIXELS:
-        return None
-    low, high = np.quantile(mean, (0.001, 0.999))
-    # Narrow where it is dark, so that the noise is about the same throughout a bin: it goes with the root of the light.
-    edges = low + np.linspace(0.0, np.sqrt(max(high - low, 1e-6)), _BINS + 1) ** 2
-    index = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, _BINS - 1)
-    freedom = _freedom(series.repeats)
-    points: list[tuple[float, float, float]] = []
-    for which in range(_BINS):
-        here = index == which
-        chosen = variance[here]
-        if chosen.size < _MIN_BIN_PIXELS:
-            continue
-        middle = float(np.median(chosen)) / (stats.chi2.median(freedom) / freedom)
-        limit = middle * stats.chi2.isf(_OUTLIER_TAIL, freedom) / freedom
-        honest = chosen <= max(limit, 1e-9)
-        points.append((float(mean[here][honest].mean()), float(chosen[honest].mean()), honest.sum() * freedom))
-    if not points:
-        return None
-    table = np.asarray(points)
-    return _Curve(table[:, 0], table[:, 1], table[:, 2])
-
-
-def _joined(curves: Sequence[_Curve]) -> _Curve:
+def _joined(curves: Sequence[Curve]) -> Curve:
     if not curves:
         raise CalibrationError(
             "every pixel of the repeats is clipped at black or white; correct exposure, gain or black level"
         )
-    return _Curve(
+    return Curve(
         np.concatenate([one.mean for one in curves]),
         np.concatenate([one.variance for one in curves]),
         np.concatenate([one.weight for one in curves]),
     )
 
 
-def _without_narrow(curve: _Curve, known_dark: Sequence[Dark]) -> _Curve:
+def _without_narrow(curve: Curve, known_dark: Sequence[Dark]) -> Curve:
     """Leave out levels whose noise is narrower than a grey value, where there are dark frames to stand for them."""
     wide = curve.variance > _NARROW_DN2
     if not known_dark or wide.sum() < 3:
         return curve
-    return _Curve(curve.mean[wide], curve.variance[wide], curve.weight[wide])
+    return Curve(curve.mean[wide], curve.variance[wide], curve.weight[wide])
 
 
-def _line(curve: _Curve, offset: float, known_dark: Sequence[Dark]) -> _Line:
+def _line(curve: Curve, offset: float, known_dark: Sequence[Dark]) -> _Line:
     # Variance of a variance is 2 v^2 / n: weights follow the fitted line, four rounds are enough.
     signal = np.concatenate([curve.mean - offset, np.zeros(len(known_dark))])
     variance = np.concatenate([curve.variance - QUANTISATION_DN2, [one.temporal**2 for one in known_dark]])
@@ -328,10 +222,11 @@ def _colour(
 ) -> tuple[Floats, tuple[float, ...], tuple[str, ...]]:
     """Return autocorrelation, power by octave and what they tell, of the noise divided by its own level."""
     brightest = max(stills, key=lambda series: float(np.median(series.mean)) * (series.mean.max() < saturation))
-    signal = np.maximum(brightest.mean - offset, 0.0)
+    mean = brightest.middle
+    signal = np.maximum(mean - offset, 0.0)
     sigma = np.sqrt(2.0 * (line.read_noise**2 + QUANTISATION_DN2 + line.gain * signal))
     reach = 3.0 * sigma
-    inside = (brightest.mean - reach > 0) & (brightest.mean + reach < saturation)
+    inside = (mean - reach > 0) & (mean + reach < saturation)
     unit = np.where(inside, brightest.differences / np.maximum(sigma, 1e-6), 0.0).astype(np.float32)
     # A speck of dust that moves must not pass for correlated noise.
     unit = np.where(np.abs(unit) > 8.0, 0.0, unit).astype(np.float32)
@@ -350,7 +245,7 @@ def _dark_current(known_dark: Sequence[Dark]) -> float | None:
 
 
 def _fit_findings(
-    line: _Line, curve: _Curve, flicker: float, known_dark: Sequence[Dark], offset: float
+    line: _Line, curve: Curve, flicker: float, known_dark: Sequence[Dark], offset: float
 ) -> Sequence[str]:
     findings = []
     if not known_dark:

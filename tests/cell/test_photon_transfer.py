@@ -116,9 +116,9 @@ def test_an_even_target_tells_how_the_pixels_differ() -> None:
     sensor = Sensor.of_depth(12)
     flat = still(repeats(16, np.full((HEIGHT, WIDTH), 7000.0, np.float32), sensor), 12)
     without_light = still(dark(16, sensor), 12)
-    found = nonuniformity.prnu(flat, sensor.offset_dn, 4095, without_light)
+    found = nonuniformity.prnu(flat, sensor.noise_model(), without_light)
     assert found == pytest.approx(sensor.prnu, rel=0.05)
-    assert nonuniformity.prnu(still(dark(16, sensor), 12), sensor.offset_dn, 4095) is None
+    assert nonuniformity.prnu(without_light, sensor.noise_model()) is None
 
 
 @pytest.mark.parametrize(

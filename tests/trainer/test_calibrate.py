@@ -199,9 +199,10 @@ def test_a_folder_claims_no_gain_at_all() -> None:
 def test_a_known_length_gives_the_scale() -> None:
     still = StillCell.open("disc-2", 8)
     recipe = still.recipe.model_copy(update={"carrier_max_dn": 30})
-    found = calibrate(recipe, Evidence(still.parts(4), known=Known(part_length_mm=10.0)), calibration_id="x", now=NOW)
+    parts = still.parts(2)
+    found = calibrate(recipe, Evidence(parts, known=Known(part_length_mm=10.0)), calibration_id="x", now=NOW)
     assert found.px_per_mm_source == "part"
-    longer = calibrate(recipe, Evidence(still.parts(4), known=Known(part_length_mm=20.0)), calibration_id="x", now=NOW)
+    longer = calibrate(recipe, Evidence(parts, known=Known(part_length_mm=20.0)), calibration_id="x", now=NOW)
     assert found.px_per_mm == pytest.approx(2 * (longer.px_per_mm or 0))
 
 
