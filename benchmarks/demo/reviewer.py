@@ -20,6 +20,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cell.defects import Background, Mask, Seed, SeedState, Split
+from cell.errors import DataError
 from cell.frames import Stack
 from cell.recipes import Recipe
 from cell.store.images import read_label, read_stack
@@ -79,8 +80,14 @@ def confirm_seeds(
             "is_person": False,
             "mask_png_base64": _png(mask),
         }
-        client.call("inspectd.seed.confirm", arguments, timeout_s=30)
-        confirmed += 1
+        try:
+            client.call("inspectd.seed.confirm", arguments, timeout_s=30)
+            confirmed += 1
+        except DataError as error:
+            # Another picture of a part that is confirmed already, most often: what the store refuses, a person would.
+            refusal = {"seed_id": seed.seed_id, "reviewer": NAME, "reason": str(error)}
+            client.call("inspectd.seed.refuse", refusal, timeout_s=30)
+            refused += 1
     return confirmed, refused
 
 

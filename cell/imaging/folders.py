@@ -139,8 +139,10 @@ def read_folder(root: Path, *, part_of: PartRule = physical_part) -> FolderDatas
 
 
 def read_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Read a grey picture (H, W) uint8 or uint16; colour is refused. Raises `DataError` in one sentence."""
+    """Read a grey picture (H, W) uint8 or uint16, also one that was saved as colour. Raises `DataError` for colour."""
     pixels = _decode(path)
+    if pixels.ndim == 3 and pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
     if pixels.ndim != 2:
         raise DataError(f"{path} is a colour picture; save the camera's grey channels one by one")
     if pixels.dtype == np.uint8:

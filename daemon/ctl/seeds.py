@@ -43,12 +43,11 @@ def list_seeds(
     if session.as_json:
         render.as_json({"seeds": found})
         return
-    root = session.settings.state_dir
     rows = [
-        (s.seed_id, s.state, s.defect_class, s.part_id, s.split, s.confirmed_by, s.reason, root / s.image.path)
+        (s.seed_id, s.state, s.defect_class, s.part_id, s.split, s.confirmed_by or s.proposed_by, s.reason)
         for s in records(_SEEDS, found, "seeds")
     ]
-    headers = ("SEED", "STATE", "CLASS", "PART", "USE", "BY", "WHY REFUSED", "PICTURE")
+    headers = ("SEED", "STATE", "CLASS", "PART", "USE", "BY", "WHY REFUSED")
     render.table(headers, rows, "no seeds; run harvest, or report bad parts first")
 
 

@@ -75,7 +75,7 @@ def test_lists_everything_that_does_not_fit(folder: Path) -> None:
     (crack / "notes.txt").write_text("x")
     whole = (crack / "t001_e1.png").read_bytes()
     (crack / "t010_e1.png").write_bytes(whole[: len(whole) // 2])
-    Image.new("RGB", (40, 30)).save(folder / "backgrounds" / "good" / "t011_e1.png")
+    Image.new("RGB", (40, 30), (200, 90, 10)).save(folder / "backgrounds" / "good" / "t011_e1.png")
     picture(folder / "test" / "dent" / "t012_e1.png")
     mask(folder / "test" / "dent" / "t012_e1_mask.png")
     picture(folder / "test" / "good" / "t001_e2.png")

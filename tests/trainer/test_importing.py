@@ -125,6 +125,17 @@ def voc(root: Path) -> None:
     write(root / "ImageSets/Main/test.txt", "2\n")
 
 
+def voc_masks(root: Path) -> None:
+    """Without boxes, and with VOC's own colours, as datumaro writes it."""
+    for index in range(3):
+        save(root / "JPEGImages" / f"{index}.png", np.stack([grey(index)] * 3, -1))
+    write(root / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:::\ncrack:::\npit:::\n")
+    black = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for index in range(2):
+        save(root / "SegmentationClass" / f"{index}.png", np.stack([black, TRUTH * np.uint8(128), black], -1))
+    write(root / "ImageSets/Segmentation/train.txt", "0\n1\n2\n")
+
+
 def label_studio(root: Path) -> None:
     x, y, wide, tall = (100 * value / length for value, length in zip(BOX, (WIDTH, HEIGHT) * 2, strict=True))
     frame = {"original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0}
@@ -186,6 +197,7 @@ LAYOUTS: dict[str, tuple[Build, str, int, int, int]] = {
     "coco": (coco, "coco", 1, 3, 1),
     "yolo": (yolo, "yolo", 2, 2, 1),
     "voc": (voc, "voc", 1, 2, 1),
+    "voc masks": (voc_masks, "voc", 1, 2, 0),
     "label-studio": (label_studio, "label-studio", 1, 3, 1),
     "datumaro": (datumaro, "datumaro", 1, 3, 1),
     "project": (project, "datumaro project", 1, 3, 1),
@@ -221,7 +233,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_taken(store: LearningStore, 
     save(root / "train/good/small.png", grey(20, size=(HEIGHT, WIDTH - 2)))
     (root / "train/good/torn.png").write_bytes((root / "train/good/000.png").read_bytes()[:300])
     (root / "train/good/notes.txt").write_text("x")
-    Image.fromarray(np.stack([grey(21)] * 3, -1)).save(root / "train/good/colour.png")
+    Image.fromarray(np.stack([grey(21), grey(22), grey(28)], -1)).save(root / "train/good/colour.png")
     save(root / "train/good/deep.png", grey(22).astype(np.uint16) * 200)
     save(root / "test/pit/bare.png", grey(23))
     save(root / "test/dent/0.png", grey(24))

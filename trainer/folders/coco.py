@@ -14,8 +14,9 @@ _DOCUMENTS = ("*.json", "annotations/*.json", "*/_annotations.coco.json")
 
 def documents(root: Path) -> list[Path]:
     """Return the JSON documents of a folder that are COCO's."""
-    found = sorted({file for pattern in _DOCUMENTS for file in root.glob(pattern)})
-    return [file for file in found if _is_coco(file)]
+    found = [file for file in sorted({f for pattern in _DOCUMENTS for f in root.glob(pattern)}) if _is_coco(file)]
+    # COCO's own tree has documents for other tasks about the same pictures.
+    return [file for file in found if file.stem.startswith("instances")] or found
 
 
 def read_coco(root: Path) -> Listing:
