@@ -80,7 +80,8 @@ class GapBench:
                 continue
             good = self._expected(self.product.make(part_id))
             offset = self.product.sensor.offset_dn
-            made.append(Subject(part_id, self._expected(bad), good, mask, (good > offset + 8).any(axis=0)))
+            on_part: Mask = np.any(good > offset + 8, axis=0)
+            made.append(Subject(part_id, self._expected(bad), good, mask, on_part))
         return made
 
     def real(self, subject: Subject) -> Crop:

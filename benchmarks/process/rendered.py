@@ -23,7 +23,7 @@ from cell.imaging.background import BackgroundModel
 from cell.imaging.registration import locate
 from cell.process import Cause
 from cell.settings import DriftSettings, EmulatedCellSettings
-from daemon.process.monitor import Monitor
+from daemon.process.monitor import Finding, Monitor
 from drivers.sim.cell import open_cell
 from drivers.sim.drift import CellState, state_at
 from drivers.sim.studio import EXPOSURE_US, StudioProduct, recipe_for
@@ -66,9 +66,10 @@ class Bench:
         for line in self.product.lines:
             gain_db = 20 * np.log10(state.gain)
             channels.append(part.expose({line: state.brightness(line)}, EXPOSURE_US, float(gain_db), self.rng))
-        return np.stack(channels)
+        stacked: Stack = np.stack(channels)  # type: ignore[assignment]
+        return stacked
 
-    def take(self, stack: Stack) -> Any:
+    def take(self, stack: Stack) -> Finding | None:
         """Let judge and monitor look at a good part; return the monitor's finding."""
         self.at += timedelta(seconds=1)
         place = locate(stack, self.recipe.carrier_max_dn)
@@ -116,14 +117,17 @@ class Bench:
             # The monitor that goes on is the one from disk: a restart comes in every run.
             self.monitor = Monitor.load(path, self.recipe)
         usual = max(FALSE_REJECTION, float(np.mean(self.rejected)))
-        found_at = doubled_at = finding = None
+        found_at: int | None = None
+        doubled_at: int | None = None
+        finding: Finding | None = None
         for index in range(parts):
             found = self.take(self.stack(f"good-{100_000 + index:06d}", state_at(index, (drift,))))
             if found is not None:
                 found_at, finding = index, found
             if doubled_at is None and sum(self.rejected) >= 2 * usual * WINDOW:
                 doubled_at = index
-            if finding is not None and index >= found_at + 24 and (doubled_at is not None or index >= parts // 2):
+            long_ago = found_at is not None and index >= found_at + 24
+            if long_ago and (doubled_at is not None or index >= parts // 2):
                 break
         cause_then = finding.diagnosis.cause if finding is not None else None
         cause_now = self.monitor.diagnosis().cause if finding is not None else None

@@ -111,7 +111,8 @@ class FrameReader:
         shaped = chosen[:, : rows * group, : columns * group].reshape(-1, rows, group, columns, group)
         mean = shaped.mean(axis=(2, 4), dtype=np.float32) / np.float32(self._full)
         log: Maps = np.log(mean + np.float32(BLACK)).astype(np.float32)
-        return ndimage.gaussian_filter(log, (0, 1.0, 1.0), mode="nearest")
+        smooth: Maps = ndimage.gaussian_filter(log, (0, 1.0, 1.0), mode="nearest")
+        return smooth
 
     def _begin(self, reference: Maps, firsts: list[Maps]) -> None:
         self._reference = reference
@@ -183,8 +184,9 @@ class FrameReader:
         """Return noise and details, (1 + SCALES, K): log noise variance over level, log relative amplitudes."""
         side = min(_TILE, *self._size) // (1 << SCALES) * (1 << SCALES)
         tiles = np.stack([stack[:, top : top + side, left : left + side] for top, left in self._tiles], axis=1)
-        level = np.maximum(np.median(tiles, axis=(2, 3)), 1.0).astype(np.float32)  # (K, T)
-        current = np.minimum(tiles.astype(np.float32), _GLITTER * level[..., None, None])
+        pixels = tiles.astype(np.float32)
+        level = np.maximum(np.median(pixels, axis=(2, 3)), 1.0).astype(np.float32)  # (K, T)
+        current = np.minimum(pixels, _GLITTER * level[..., None, None])
         rows = []
         for scale in range(SCALES):
             a, b = current[..., ::2, ::2], current[..., ::2, 1::2]

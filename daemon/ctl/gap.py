@@ -9,7 +9,7 @@ import typer
 from cell.errors import JobError
 from cell.jobs import JobState
 from daemon.ctl import jobs, render
-from daemon.ctl.learning import RecipeOption
+from daemon.ctl.process import RecipeOption
 from daemon.ctl.session import WORK_S, session_of
 
 #: Ends so when a gap was found, and when it can't be told.

@@ -8,10 +8,10 @@ import typer
 
 from cell.process import Cause
 from daemon.ctl import render
-from daemon.ctl.learning import RecipeOption
 from daemon.ctl.session import WORK_S, Result, session_of
 
 group = typer.Typer(help="Changes of material, tools, light, lens or camera.", invoke_without_command=True)
+RecipeOption = Annotated[str, typer.Option("--recipe", help="Default: the only or the prepared one.")]
 By = Annotated[str, typer.Option("--as", help="Your name; it is recorded.")]
 Note = Annotated[str, typer.Option(help="What is to be remembered of it.")]
 
@@ -81,11 +81,11 @@ def _show(found: Result) -> None:
         ]
     )
     if monitor["nearest"]:
-        rows = [
+        near = [
             (one["feature"], f"{one['change']:+.4f}", f"{one['deviation']:.4f}", f"{100 * one['level']:.0f} %")
             for one in monitor["nearest"]
         ]
-        render.table(("FEATURE", "CHANGE", "PART TO PART", "OF ITS LIMIT"), rows, "")
+        render.table(("FEATURE", "CHANGE", "PART TO PART", "OF ITS LIMIT"), near, "")
     rows = [
         (
             one["change_id"],

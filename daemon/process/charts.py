@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cell.errors import DataError
 
@@ -80,7 +80,7 @@ class Charts:
     """
 
     def __init__(
-        self, names: Sequence[str], relevant: Sequence[float], parts_a_false_alarm: float = PARTS_A_FALSE_ALARM
+        self, names: Sequence[str], relevant: ArrayLike, parts_a_false_alarm: float = PARTS_A_FALSE_ALARM
     ) -> None:
         self.names = tuple(names)
         self._relevant = np.asarray(relevant, np.float64)

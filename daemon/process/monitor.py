@@ -109,9 +109,9 @@ class Monitor:
 
     def _found(self, alarm: Alarm, bank: int, at: datetime) -> Finding:
         since = at
-        for entry in self._times:
-            if entry[bank] <= alarm.since:
-                since = datetime.fromisoformat(entry[2])
+        for images, scores, then in self._times:
+            if (scores if bank else images) <= alarm.since:
+                since = datetime.fromisoformat(then)
         # The two banks count parts of their own.
         return Finding(since, self.parts, self.diagnosis(alarm.since if bank == 0 else None))
 
@@ -149,7 +149,7 @@ class Monitor:
         else:
             state = "watching" if charts.watching else "learning"
         likely = self.diagnosis() if self.alarmed else None
-        nearest = np.argsort(-charts.levels)[:5] if charts.watching else []
+        nearest = [int(index) for index in np.argsort(-charts.levels)[:5]] if charts.watching else []
         return {
             "recipe_id": self.recipe.recipe_id,
             "state": state,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from cell.wire.client import Client
 from daemon.main import Daemon
 from tests.ctl.bench_cell import Run, configured, daemon_of, runner, twelve_bit
 from tests.daemon.cells import eventually
+
+
+def _beyond(daemon: Daemon, before: int) -> bool:
+    return daemon.process.looked_at > before
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,7 @@ def test_parts_are_looked_at_and_the_status_says_so(run: Run, watched: tuple[Pat
     for part in range(3):
         before = watched[1].process.looked_at
         watched[2].call("StartSingleJob", {"PartId": f"good-{part:06d}"})
-        assert eventually(lambda before=before: watched[1].process.looked_at > before)
+        assert eventually(partial(_beyond, watched[1], before))
     code, out, _ = run("process")
     assert code == 0
     assert "making its reference" in out

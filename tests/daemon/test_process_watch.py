@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,10 @@ class Cell:
             self.part += 1
             before = self.watch.looked_at
             self.watch.offer(self.frames(right), self.verdict())
-            assert eventually(lambda before=before: self.watch.looked_at > before)
+            assert eventually(partial(self._beyond, before))
+
+    def _beyond(self, before: int) -> bool:
+        return self.watch.looked_at > before
 
     def settled(self) -> None:
         """Let the monitor learn what the line is like, as a process before this one did."""
@@ -100,7 +104,7 @@ class Cell:
         )
 
     def background(self, at: datetime) -> str:
-        pixels = np.stack([frame.pixels for frame in self.frames(1.0).frames])
+        pixels = self.frames(1.0).stack()
         stack = StoredStack(pixels, CHANNELS, 8, (100.0,) * 2, (0.0,) * 2, {"emulated": True})
         made = self.learning.add_background("plate", f"b{at:%H%M%S}", stack, Split.LEARN, taken_at=at)
         return made.background_id

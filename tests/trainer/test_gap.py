@@ -100,7 +100,7 @@ def report_of(what: str) -> GapReport:
         return measure_gap(evidence(made(60)))
     if what == "gain":
         return measure_gap(evidence(made(60, wrong(1.5)), wrong(1.5)))
-    return measure_gap(evidence(made(60, **({"blur": 1.2} if what == "blur" else {"second": 0.8}))))
+    return measure_gap(evidence(made(60, blur=1.2) if what == "blur" else made(60, second=0.8)))
 
 
 def test_copies_by_the_right_physics_pass() -> None:

@@ -86,13 +86,11 @@ def null_edit(crop: Crop, texture: Texture, calibration: Calibration, bit_depth:
     drawn = _behind(unit, texture, rng)
     signal = level + sigma * drawn
     top = float((1 << bit_depth) - 1)
-    fresh = np.stack(
-        [
-            noise.sample(c.noise, np.clip(s, 0, top), rng) - np.clip(s, 0, top)
-            for c, s in zip(calibration.channels, level, strict=True)
-        ]
-    )
-    made = signal + np.sqrt(1 - KEPT**2) * fresh
+    mean = np.clip(level, 0, top)
+    fresh = np.stack([noise.sample(c.noise, at, rng) for c, at in zip(calibration.channels, mean, strict=True)]) - mean
+    # Rounding comes once more to what stays of the old noise, which has been rounded before.
+    rounded = KEPT**2 * noise.QUANTISATION_DN2 / np.maximum(sigma**2 - noise.QUANTISATION_DN2, 1e-9)
+    made = signal + np.sqrt(np.maximum(1 - KEPT**2 - rounded, 0)) * fresh
     pixels = np.where(crop.inside, np.rint(np.clip(made, 0, top)), crop.pixels).astype(np.float32)
     return Crop(pixels, crop.inside, crop.around, crop.part, crop.name)
 
