@@ -100,7 +100,8 @@ def held_out_samples(store: LearningStore, recipe: Recipe, classes: tuple[str, .
         labels = label_map(store.read_mask(seed.mask), classes.index(seed.defect_class))
         tags = {"defect_class": seed.defect_class}
         loaded.append(Loaded(Sample(stack, labels, seed.part_id, sample_id=seed.seed_id, tags=tags), stored))
-    _mark_neighbours([(row.image.digest, one.sample) for row, one in zip([*good, *bad], loaded, strict=True)])
+    digests = [background.image.digest for background in good] + [seed.image.digest for seed in bad]
+    _mark_neighbours([(image, one.sample) for image, one in zip(digests, loaded, strict=True)])
     return loaded
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from daemon.ctl import render
-from daemon.ctl.learning import RecipeOption
+from daemon.ctl.harvest import RecipeOption
 from daemon.ctl.session import WORK_S, Result, session_of
 
 By = Annotated[str, typer.Option(help="Who does it, for the record; default the user's name here.")]

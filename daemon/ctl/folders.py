@@ -11,7 +11,8 @@ from cell.defects import Split
 from cell.errors import DataError
 from cell.store.splits import SplitState
 from daemon.ctl import render
-from daemon.ctl.seeds import RecipeOption, Reviewer
+from daemon.ctl.harvest import RecipeOption
+from daemon.ctl.seeds import Reviewer
 from daemon.ctl.session import WORK_S, require_person, session_of
 
 split = typer.Typer(help="What each part is for: to learn from, or held out to measure.", no_args_is_help=True)

@@ -14,7 +14,6 @@ from daemon.ctl.harvest import RecipeOption, harvest
 from daemon.ctl.jobs import Wait, started
 from daemon.ctl.session import WORK_S, records, session_of
 
-Reviewer = Annotated[str, typer.Option("--as", help="Your name; it is recorded.")]
 _BACKGROUNDS: TypeAdapter[list[Background]] = TypeAdapter(list[Background])
 
 

@@ -18,7 +18,8 @@ from cell.defects import Candidate, ReviewDecision, ReviewVerb
 from cell.errors import GateError, StoreError
 from cell.store import images
 from daemon.ctl import render, terminal
-from daemon.ctl.learning import RecipeOption, Reviewer
+from daemon.ctl.harvest import RecipeOption
+from daemon.ctl.seeds import Reviewer
 from daemon.ctl.session import Session, records, require_person, session_of
 
 group = typer.Typer(help="Decide about candidates, one at a time.", invoke_without_command=True)

@@ -15,10 +15,10 @@ from cell.imaging.seed_set import ClassSeeds
 from cell.store import images
 from cell.store.files import read_bytes, write_bytes
 from daemon.ctl import render, terminal
+from daemon.ctl.harvest import RecipeOption
 from daemon.ctl.session import WORK_S, Session, records, require_person, session_of
 
 group = typer.Typer(help="Real defects: list, show, confirm, refuse; what the set lacks.", no_args_is_help=True)
-RecipeOption = Annotated[str, typer.Option("--recipe", help="Default: the only or the prepared one.")]
 Reviewer = Annotated[str, typer.Option("--as", help="Your name; it is recorded.")]
 SeedId = Annotated[str, typer.Argument(help="Which one; `seeds list` tells.")]
 ClassName = Annotated[str, typer.Argument(metavar="CLASS", help="Class of the defect, as the recipe names it.")]

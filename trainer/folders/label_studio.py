@@ -82,7 +82,7 @@ def _regions(result: dict[str, Any], results: list[dict[str, Any]]) -> list[Regi
         raise DataError(
             f"a mark of type {kind or 'none'} can't be used; use rectangles, ellipses, polygons or the brush"
         )
-    labels = value.get(kind) or ()
+    labels = list(value.get(kind) or ())
     if len(labels) != 1:
         raise DataError(f"a mark has {len(labels)} labels; give it one")
     return [Region(str(labels[0]), _shape(kind, value, result))]
