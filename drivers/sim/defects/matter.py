@@ -24,16 +24,18 @@ def inclusion(site: Site, generator: Generator, severity: float) -> Parameters:
     grain = smooth_step((1.12 - ratio) * 4)
     gap = np.exp(-np.square((ratio - np.float32(1.15)) / np.float32(0.14)))
     lumpy = (1 + 0.3 * lumps.at(x, y)) * proud
-    site.work.height_um[window] += np.asarray(grain * lumpy - gap * (1 + 0.4 * proud), np.float32)
+    site.work.height_um[window] += np.asarray(grain * lumpy - gap * (min(1, severity) + 0.4 * proud), np.float32)
     contrast = min(1.0, 0.9 * severity)
     site.reveal(window, np.asarray(contrast * grain, np.float32), _SLAG[kind])
     return {"radius_mm": radius, "height_um": proud, "material": float(kind), "contrast": contrast}
 
 
 def fibre(site: Site, generator: Generator, severity: float) -> Parameters:
-    """A curved fibre of 16 to 45 um lying on the part: lint, bright, or hair, dark; it throws a thin shadow."""
-    length, width = float(generator.uniform(1.5, 4.5)), float(generator.uniform(0.016, 0.045)) * float(severity**0.5)
+    """A curved fibre of 18 to 45 um lying on the part: lint, bright, or hair, dark; it throws a thin shadow."""
+    length, width = float(generator.uniform(1.5, 4.5)), float(generator.uniform(0.018, 0.045)) * severity
     heading, light = float(generator.uniform(0, np.pi)), bool(generator.random() < 0.6)
+    # What lies on white paper and is seen there is dark.
+    light &= float(site.work.albedo[site.window(0.2)].mean()) < 0.5
     path = bent(generator, site, length, heading, float(generator.uniform(0.5, 1.6)))
     sigma = max(width / 2, 0.7 * site.canvas.step_mm)
     line = stroke(site.canvas, path, 3.5 * sigma)

@@ -36,7 +36,7 @@ def scratch(site: Site, generator: Generator, severity: float) -> Parameters:
     work.height_um[line.window] += np.float32(drawn) * (lips - groove)
     site.reveal(line.window, bare)
     if work.specular[line.window].mean() > _METAL:
-        site.scale(line.window, roughness=1 - np.float32(0.3) * np.clip(groove, 0, 1))
+        site.scale(line.window, roughness=1 - np.float32(0.3 * min(1, severity)) * np.clip(groove, 0, 1))
     return {"length_mm": length, "width_um": 1000 * width, "depth_um": depth, "heading_deg": float(np.rad2deg(heading))}
 
 
@@ -89,7 +89,7 @@ def dent(site: Site, generator: Generator, severity: float) -> Parameters:
     wall = _bell((ratio - np.float32(1.1)) / np.float32(0.13))
     site.smear(window, np.float32(min(0.8, 0.5 * severity)) * smooth_step((1 - ratio) * 3), 0.1)
     site.work.height_um[window] += np.float32(depth) * (np.float32(0.12) * wall - bowl)
-    site.scale(window, roughness=1 - np.float32(0.15) * smooth_step((1 - ratio) * 3))
+    site.scale(window, roughness=1 - np.float32(0.15 * min(1, severity)) * smooth_step((1 - ratio) * 3))
     return {"radius_mm": radius, "depth_um": depth, "stretch": stretch}
 
 
@@ -101,19 +101,20 @@ def pit(site: Site, generator: Generator, severity: float) -> Parameters:
     for index in range(count):
         aside = generator.normal(0, 0.28, 2) if index else np.zeros(2)
         own = size * float(generator.uniform(0.6, 1.15))
-        _crater(site, generator, (float(aside[0]), float(aside[1])), own, depth * own / size, 0.55)
+        _crater(site, generator, (float(aside[0]), float(aside[1])), own, depth * own / size, min(0.8, 0.55 * severity))
     return {"count": float(count), "radius_mm": size, "depth_um": depth}
 
 
 def blowhole(site: Site, generator: Generator, severity: float) -> Parameters:
     """An open gas pore of 0.15 to 0.5 mm radius with a sharp edge: a hole that is dark under every lamp."""
-    radius = float(generator.uniform(0.15, 0.5))
+    radius = float(generator.uniform(0.15, 0.5)) * float(min(1, severity) ** 0.5)
+    dark = min(0.92, severity)
     depth = float(generator.uniform(0.7, 1.1)) * 1000 * radius * severity
-    _crater(site, generator, (0.0, 0.0), radius, depth, 0.92)
+    _crater(site, generator, (0.0, 0.0), radius, depth, dark)
     if generator.random() < 0.4:
         turn = generator.uniform(0, 2 * np.pi)
         aside = (1.5 * radius * float(np.cos(turn)), 1.5 * radius * float(np.sin(turn)))
-        _crater(site, generator, aside, 0.35 * radius, 0.35 * depth, 0.85)
+        _crater(site, generator, aside, 0.35 * radius, 0.35 * depth, 0.9 * dark)
     return {"radius_mm": radius, "depth_um": depth}
 
 
