@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -55,6 +56,8 @@ class FrameSet:
     captured_at: datetime
     frames: tuple[Frame, ...]
     emulated: bool  # told by the drivers that took it, never by configuration
+    #: Relative intensity of each light line under which each channel was taken, as the recipe said then.
+    lights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def stack(self) -> Stack:
         """Return the K channels as one array (K, H, W) in the camera's own dtype."""

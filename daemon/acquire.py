@@ -157,6 +157,7 @@ class Acquirer:
             captured_at=captured_at,
             frames=frames,
             emulated=self._rig.emulated,
+            lights={channel.name: channel.lights for channel in part.recipe.channels},
         )
 
     def failed(self, part: Part, doubt: Doubt, captured_at: datetime | None = None) -> FailedAcquisition:

@@ -25,7 +25,8 @@ Compression = Literal["deflate", "none"]
 def stored(frames: FrameSet, **metadata: Any) -> StoredStack:
     """Return a frame set as it is kept on disk.
 
-    Part, recipe, trigger, camera, time and `emulated` go to its metadata, and so does what is given here (JSON types).
+    Part, recipe, trigger, camera, time, lights and `emulated` go to its metadata, and so does what is given here (JSON
+    types).
     """
     facts: dict[str, Any] = {
         "part_id": frames.part_id,
@@ -35,6 +36,8 @@ def stored(frames: FrameSet, **metadata: Any) -> StoredStack:
         "camera": frames.frames[0].camera,
         "emulated": frames.emulated,
     }
+    if frames.lights:
+        facts["lights"] = {channel: dict(lines) for channel, lines in frames.lights.items()}
     return StoredStack(
         pixels=frames.stack(),
         channels=frames.channels,
