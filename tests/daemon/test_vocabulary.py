@@ -98,6 +98,7 @@ def _least(command: str) -> dict[str, object]:
         "ConfigurationId": "0" * 64,
         "part_id": "p",
         "trigger_count": 1,
+        "what": "lamp",
         "outcome": "OK",
         "kind": "repeats",
         "model": "m",
