@@ -63,6 +63,8 @@ _LOG = logging.getLogger("inspectd")
 #: sysexits.h EX_SOFTWARE: a thread died that must not.
 _INTERNAL = 70
 _STOP_LINE_S = 5.0
+#: How long a step of loading a model waits for the parts under way; a line that never rests still gets its model.
+_COURTESY_S = 0.25
 #: With the unit's RestartSec long enough for its StartLimitBurst never to be reached by a camera that is away.
 _LOOK_FOR_CAMERA_S = 60.0
 _STOP_ARCHIVE_S = 10.0
@@ -176,6 +178,7 @@ class Daemon:
             partial(load_engine, self.settings.engine),
             self.learning.gate.verify_training_set_digest,
             emulated=self.rig.emulated,
+            courtesy=lambda: self.line.let_parts_go_first(_COURTESY_S),
         )
         self.recipes = recipes.Recipes(
             self.station, self.store, self.learning, self.acquirer, self.slot, loader, self.conditions

@@ -16,7 +16,7 @@ from functools import partial
 
 from cell.clock import Monotonic, monotonic
 from cell.errors import HardwareError, LightError, StateError
-from cell.events import StateChanged
+from cell.events import JobStarted, StateChanged
 from cell.frames import AcquisitionFault
 from cell.recipes import Recipe
 from cell.store.line import LineStore
@@ -101,6 +101,11 @@ class Station:
             self._give_fault(part, problem)
             return
         if self.machine.fire_if_allowed(Cause.START_SINGLE_JOB, f"part {part.part_id}"):
+            # Here and not on the line's thread, which has exposures to make: telling wakes this one up.
+            started = JobStarted(
+                at=part.created_at, request_id=request.request_id, job_id=part.job_id, part_id=part.part_id
+            )
+            self._log.tell(started)
             self.line.submit(part)
         else:  # another thread moved the machine just now
             self._give_fault(part, f"the cell went to {self.machine.now.state.title} as the trigger came")
