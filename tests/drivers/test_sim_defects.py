@@ -59,7 +59,8 @@ def test_a_defect_is_seen_by_a_person_and_fades_with_its_severity(kind: str) -> 
     """Three times noise and texture over 3 x 3 pixels is plain to the eye; a seventh of the severity must fade."""
     name = next(name for name in ("cast", "moulded", "disc", "brushed") if kind in PRODUCTS[name].defects)
     for seed in (1, 2):
-        strongest, whole = [], []
+        strongest: list[float] = []
+        whole: list[float] = []
         for severity in (0.15, 0.5, 1.0):
             bad = _product(name).make("good-000003", (Order(kind, severity, seed=seed),))
             for got, into in zip(_signal(name, bad), (strongest, whole), strict=True):
