@@ -9,7 +9,7 @@ const canvas = $("mask");
 const heat = $("heat");
 const state = {
   recipe: "", shown: "proposed", seeds: [], classes: [], index: 0, channel: 0, cls: "", tool: "brush", width: 5, reach: 50,
-  map: null, mapKey: "", also: false, wanded: null, visible: true, heated: false, run: 0,
+  map: null, mapKey: "", also: false, kept: null, wanded: null, visible: true, heated: false, run: 0,
 };
 
 async function start(keep = 0) {
@@ -50,6 +50,7 @@ async function select(index) {
   const run = ++state.run;
   Object.assign(state, { also: false, map: null, mapKey: "", wanded: null });
   for (const id of ["tools", "verbs"]) $(id).hidden = !open();
+  for (const id of ["canvas-box", "class-block", "hint"]) $(id).hidden = !seed;
   enable(false);
   document.body.dataset.seed = "";
   [...$("rail").querySelectorAll(".tile")].forEach((tile, at) => tile.setAttribute("aria-pressed", at === state.index));
@@ -63,6 +64,8 @@ async function select(index) {
   Object.assign(state, { cls: seed.defect_class, channel: Math.min(state.channel, seed.channels.length - 1) });
   $("seed-name").textContent = `Part ${seed.part_id}`;
   begin(seed.width, seed.height, filled(seed.outline, seed.width, seed.height), seed.crops.edit);
+  if (state.kept && state.kept.seed === seed.seed_id) replace(state.kept.mask);
+  state.kept = null;
   canvas.hidden = !open();
   words();
   choices();
@@ -74,6 +77,7 @@ async function select(index) {
 }
 
 function empty() {
+  $("question").textContent = state.shown === "proposed" ? "Nothing waits" : `Nothing is ${state.shown}`;
   $("seed-name").textContent = state.shown === "proposed" ? "Nothing waits for confirmation" : "";
   $("seed-facts").textContent = "";
   $("canvas-box").querySelector(".layer").replaceChildren();
@@ -342,7 +346,16 @@ function also() {
   const seed = current();
   if (!open() || $("also").disabled) return;
   state.also = !state.also;
-  begin(seed.width, seed.height, state.also ? new Uint8Array(seed.width * seed.height) : filled(seed.outline, seed.width, seed.height), easel.view);
+  const { view } = easel;
+  if (state.also) {
+    // What was drawn of the first one waits until it is looked at again.
+    state.kept = easel.changed ? { seed: seed.seed_id, mask: easel.mask } : null;
+    begin(seed.width, seed.height, new Uint8Array(seed.width * seed.height), view);
+  } else {
+    begin(seed.width, seed.height, filled(seed.outline, seed.width, seed.height), view);
+    if (state.kept) replace(state.kept.mask);
+    state.kept = null;
+  }
   state.cls = seed.defect_class;
   words();
   $("refuse").disabled = state.also;
