@@ -134,6 +134,9 @@ class Harvester:
         if thread is not None:
             self._queue.put(None)
             thread.join(timeout=30.0)
+            if thread.is_alive():
+                _LOG.warning("the harvest thread still compares parts; what it found is looked at again next time")
+                return
             for gathered in list(self._gathered.values()):
                 with gathered.turn:
                     self._send_away(gathered)

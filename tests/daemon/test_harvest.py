@@ -164,7 +164,7 @@ def test_with_no_report_at_all_no_bad_part_enters(cell: Cell) -> None:
     assert len(taken) >= 17  # at least half of the good parts
     proposed = {seed.part_id for seed in cell.learning.seeds("plate")}
     assert len(proposed & set(bad)) >= 3
-    assert len(proposed - set(bad)) <= 1  # a person looks at each
+    assert len(proposed - set(bad)) <= 2  # a person looks at each
     assert summary["backgrounds"] == len(taken)
 
 
