@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def sim(
     context: typer.Context,
     out: Annotated[Path, typer.Argument(help="The PNG file to write.")] = Path("sheet.png"),
-    product: Annotated[list[str] | None, typer.Option(help="Only this product; may be repeated.")] = None,
+    product: Annotated[list[str] | None, typer.Option(help="Only this product (also plate); may be repeated.")] = None,
     lights: Annotated[str, typer.Option(help="The lamps, e.g. 4, 8low, 4+ring+coax+dome.")] = "4+ring",
     each: Annotated[int, typer.Option(min=1, max=20, help="Parts of each class.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 1,
