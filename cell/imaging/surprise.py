@@ -68,11 +68,12 @@ def look(maps: Maps, part: Mask) -> Look:
 def count(counts: Counts, seen: Look) -> None:
     """Add a good part's responses to the histograms, in place."""
     for octave, (bins, strata) in enumerate(zip(seen.bins, seen.strata, strict=True)):
-        for zone in range(STRATA):
-            chosen = bins[:, :, strata == zone]
-            for channel in range(chosen.shape[0]):
-                for which in range(FILTERS):
-                    counts[channel, octave, which, zone] += np.bincount(chosen[channel, which], minlength=BINS)
+        # One short call for each filter: a long one would keep other threads waiting.
+        zone = strata.astype(np.intp) * BINS
+        for channel in range(bins.shape[0]):
+            for which in range(FILTERS):
+                found = np.bincount((zone + bins[channel, which]).ravel(), minlength=STRATA * BINS)
+                counts[channel, octave, which] += found.reshape(STRATA, BINS)
 
 
 def tables(counts: Counts) -> Maps:
