@@ -154,8 +154,18 @@ class LazyScene:
 
     @property
     def condition(self) -> Hashable:
-        """What has drifted; pictures taken in one condition go on being true in it."""
+        """See `drivers.cameras.simulated_stage.Drifting`."""
         return self.open().condition
+
+    def pass_by(self, part_id: str) -> None:
+        """See `drivers.cameras.simulated_stage.Drifting`. Raises `DataError` for an unknown part."""
+        self.part_id = ""
+        self.open().pass_by(part_id)
+        self.part_id = part_id
+
+    def look(self) -> None:
+        """See `drivers.cameras.simulated_stage.Drifting`."""
+        self.open().look()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Mapping
 from typing import Protocol, runtime_checkable
 
@@ -31,11 +31,17 @@ class Stage(Protocol):
 
 @runtime_checkable
 class Drifting(Protocol):
-    """A stage that changes by itself from part to part."""
+    """A stage that changes by itself from part to part, and may have to draw what lies there."""
 
     @property
     def condition(self) -> Hashable:
         """What has changed; the same part looks the same in the same condition."""
+
+    def pass_by(self, part_id: str) -> None:
+        """Put a part there that may not be looked at. Raises `DataError` for an unknown part."""
+
+    def look(self) -> None:
+        """Draw the part that lies there."""
 
 
 class Album:
@@ -52,13 +58,19 @@ class Album:
         self._stage = stage
         self._keep_bytes = int(keep_mb * 1e6)
         self._kept: OrderedDict[tuple[object, ...], Pixels] = OrderedDict()
+        self._pictures: Counter[tuple[object, object]] = Counter()  # kept, by part and condition
         self._bytes = 0
         self._drifting = stage if isinstance(stage, Drifting) else None
 
     def present(self, part_id: str) -> None:
-        """See :class:`Stage`. Every part is presented, also one whose pictures are kept: drift counts parts."""
+        """See :class:`Stage`. Every part passes, as drift counts them; one whose pictures are kept is not drawn."""
         self.part_id = ""
-        self._stage.present(part_id)
+        if self._drifting is None:
+            self._stage.present(part_id)
+        else:
+            self._drifting.pass_by(part_id)
+            if not self._pictures[part_id, self._drifting.condition]:
+                self._drifting.look()
         self.part_id = part_id
 
     def illuminate(self, lights: Mapping[str, float]) -> None:
@@ -86,9 +98,13 @@ class Album:
 
     def _keep(self, key: tuple[object, ...], pixels: Pixels) -> None:
         self._kept[key] = pixels
+        self._pictures[key[0], key[-1]] += 1
         self._bytes += pixels.nbytes
         while self._bytes > self._keep_bytes and len(self._kept) > 1:
-            _, gone = self._kept.popitem(last=False)
+            oldest, gone = self._kept.popitem(last=False)
+            self._pictures[oldest[0], oldest[-1]] -= 1
+            if not self._pictures[oldest[0], oldest[-1]]:
+                del self._pictures[oldest[0], oldest[-1]]
             self._bytes -= gone.nbytes
 
 

@@ -41,10 +41,12 @@ class EmulatedCell:
         self._generator = np.random.Generator(np.random.SFC64(random_seed))
 
     def present(self, part_id: str) -> None:
-        """Put a part in front of the camera. Raises `DataError` for an unknown part; the place is then empty.
+        """Put a part in front of the camera. Raises `DataError` for an unknown part; the place is then empty."""
+        self.pass_by(part_id)
+        self.look()
 
-        A rendered part is drawn when it is first looked at.
-        """
+    def pass_by(self, part_id: str) -> None:
+        """Put a part there that may not be looked at: as :meth:`present`, but nothing is drawn before it must be."""
         self._part_id, self._part = None, None
         state = state_at(self.presented, self.drift)
         if isinstance(self.product, FolderProduct):
@@ -56,6 +58,14 @@ class EmulatedCell:
         self.presented += 1
         entropy = [self._random_seed, zlib.crc32(part_id.encode()), 1]
         self._generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence(entropy)))
+
+    def look(self) -> None:
+        """Draw the part that lies there, unless that is done: takes time that no exposure should wait for."""
+        if self._part is None and self._part_id is not None:
+            if isinstance(self.product, StudioProduct):
+                self._part = self.product.part(self._part_id, self.state)
+            else:
+                self._part = self.product.part(self._part_id)
 
     @property
     def condition(self) -> Hashable:
@@ -93,14 +103,10 @@ class EmulatedCell:
 
     def _exposed(self, exposure_us: float, gain_db: float, sensor: Sensor | None) -> Pixels | None:
         """Return the picture of the part under the drifted lamps at the drifted gain; None where no part lies."""
-        if self._part_id is None:
+        self.look()
+        if self._part is None:
             return None
         state, product = self.state, self.product
-        if self._part is None:
-            if isinstance(product, StudioProduct):
-                self._part = product.part(self._part_id, state)
-            else:
-                self._part = product.part(self._part_id)
         lights = {line: level * state.brightness(line) for line, level in self._lights.items()}
         if isinstance(product, FolderProduct):  # whose pictures know no exposure: brightness is all that can change
             lights = {line: level * state.gain for line, level in lights.items()}
