@@ -77,7 +77,7 @@ class LightSettings(_Section):
     reply_timeout_s: float = Field(default=0.5, gt=0)
     keep_alive_s: float = Field(default=4.0, gt=0, lt=10)  # controllers close a connection that is idle for 10 s
     #: Continuous light that nobody switched for so long goes off: the program that wanted it has stalled.
-    dark_after_s: float = Field(default=10.0, gt=0)
+    dark_after_s: float = Field(default=10.0, ge=0.3)  # tended five times a second on a trigger line
     settle_ms: float = Field(default=2.0, ge=0)  # how long a continuous line takes to reach its brightness
     pulse_delay_us: float = Field(default=20.0, ge=0)  # trigger to pulse; controllers clip what is too short
 

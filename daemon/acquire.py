@@ -146,9 +146,9 @@ class Acquirer:
         :param means: what `Signatures.judge` takes, if there is.
         """
         captured_at = captured_at or self._wall_clock()
-        swap = self._signatures.judge(frames, means)
-        if swap is not None:
-            return self.failed(part, swap.doubt(), captured_at)
+        found = self._signatures.judge(frames, means)
+        if found is not None:
+            return self.failed(part, found.doubt(), captured_at)
         self._book.keep(self._signatures)
         return FrameSet(
             trigger_id=part.trigger_id,
@@ -162,8 +162,10 @@ class Acquirer:
 
     def failed(self, part: Part, doubt: Doubt, captured_at: datetime | None = None) -> FailedAcquisition:
         """Return why a part has no frame set, and count it."""
-        camera = self._cameras[part.recipe.channels[0].camera]
-        camera.faults[doubt.fault] += 1
+        if doubt.fault is AcquisitionFault.LIGHT:
+            self.light_faults += 1
+        else:
+            self._cameras[part.recipe.channels[0].camera].faults[doubt.fault] += 1
         return _failure(part, captured_at or self._wall_clock(), doubt.fault, doubt.detail, *doubt.channels)
 
     def arm(self, recipe: Recipe) -> None:
@@ -183,20 +185,26 @@ class Acquirer:
     def await_frame(self, channel: Channel, timeout_s: float) -> Frame | None:
         """Return the next frame of a camera on its trigger line, or None when none came. Raises `HardwareError`.
 
-        An error that says the camera is gone has it brought back. The light is tended first: a lamp or a controller
-        that failed since says so here, before its dark frames do.
+        An error that says the camera is gone has it brought back.
         """
         camera = self._cameras[channel.camera]
-        if self._recipe is not None:
-            try:
-                self._rig.light.arm(self._recipe)
-            except LightError:
-                self.light_faults += 1
-                raise
         try:
             return camera.camera.await_frame(channel, timeout_s)
         except HardwareError as error:
             camera.note(fault_of(error))
+            raise
+
+    def tend(self) -> None:
+        """Keep the light of a camera on its trigger line as it is; a lamp or controller that failed says so here.
+
+        Raises `LightError`.
+        """
+        if self._recipe is None:
+            return
+        try:
+            self._rig.light.arm(self._recipe)
+        except LightError:
+            self.light_faults += 1
             raise
 
     @property

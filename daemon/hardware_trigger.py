@@ -29,6 +29,9 @@ _LOG = logging.getLogger(__name__)
 
 #: Longest wait for a frame in one turn, seconds.
 TURN_S = 0.005
+#: The light is tended so often while no part comes, seconds: controllers look after their connections four times a
+#: second, and continuous light goes out when nobody does for `light.dark_after_s`.
+TEND_S = 0.2
 #: Faults of a single frame; after any other the camera is gone, and with it its count.
 _OF_A_FRAME = frozenset(
     {
@@ -77,6 +80,7 @@ class TriggerRun:
         self._sets = LineSets(recipe)
         self._pairing: Pairing[Part] = Pairing(rules)
         self._set_up = 0
+        self._tend_at = 0.0
         self._closed = False
         self._ended = False
         self.counts = Counts()
@@ -85,6 +89,7 @@ class TriggerRun:
         """Set the camera up for its line. Raises what `Acquirer.arm` raises."""
         self._acquirer.arm(self._recipe)
         self._set_up = self._acquirer.set_up
+        self._tend_at = self._acquirer.clock() + TEND_S
 
     @property
     def ended(self) -> bool:
@@ -116,14 +121,13 @@ class TriggerRun:
         if self._set_up != self._acquirer.set_up:
             return self.finish("aborted: the camera was set up anew while the part was under way")
         try:
-            frame = self._acquirer.await_frame(self._sets.channel, TURN_S)
+            sightings = self._sightings()
+            # Before any part gets its frames: they were lit, as far as the light can tell.
+            if self._acquirer.clock() >= self._tend_at or any(sighting.frames for sighting in sightings):
+                self._acquirer.tend()
+                self._tend_at = self._acquirer.clock() + TEND_S
         except HardwareError as error:
-            if fault_of(error) not in _OF_A_FRAME:
-                return self.finish(f"{fault_of(error)}: {error}", error)
-            sightings = self._sets.fault(error)
-        else:
-            now = self._acquirer.clock()
-            sightings = self._sets.turn(now) if frame is None else self._sets.add(frame, now)
+            return self.finish(f"{fault_of(error)}: {error}", error)
         for sighting in sightings:
             self._count(sighting)
             findings += self._pairing.sight(sighting)
@@ -152,6 +156,17 @@ class TriggerRun:
             _LOG.error("the light could not be switched off at the end of the run: %s", trouble)
         self._on_end(error)
         return findings
+
+    def _sightings(self) -> list[Sighting]:
+        """Return what a frame or its absence tells of edges. Raises `HardwareError` when the camera is gone."""
+        try:
+            frame = self._acquirer.await_frame(self._sets.channel, TURN_S)
+        except HardwareError as error:
+            if fault_of(error) not in _OF_A_FRAME:
+                raise
+            return self._sets.fault(error)
+        now = self._acquirer.clock()
+        return self._sets.turn(now) if frame is None else self._sets.add(frame, now)
 
     @property
     def _patience_s(self) -> float:

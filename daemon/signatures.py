@@ -14,6 +14,9 @@ good sets that 0.5 is not beyond doubt is not asked at all: those channels look 
 names them. Nothing is found before 64 sets were learned from, nor in a recipe of one channel; lamps exchanged before
 the first part is ever shown are learned as they are.
 
+A set without any light is told from the first part on, a channel whose lamp is out once the looks are learned: it has
+next to nothing of the part that it usually has in the set's light.
+
 The looks follow slow changes (ageing lamps) by one percent of each good set. Figures: docs/notes/triggering.md.
 """
 
@@ -49,8 +52,10 @@ _THRESHOLD = 0.5
 _BEYOND_DOUBT = 5.0
 _FOLLOW = 0.01
 _REFIT = 64
-#: A set darker than this share of full scale shows nothing.
-_DARK = 0.004
+#: A set whose brightest block is darker than this share of full scale shows nothing.
+_DARK = 0.01
+#: A channel with less than this share of its usual part of a set's light has lost its lamp.
+_OUT = 0.15
 _FORMAT = 1
 
 _Maps = NDArray[np.float32]
@@ -73,6 +78,26 @@ class Swap:
             f"(t = {self.t:.2f}); check lamps, their cables and the light sequence"
         )
         return Doubt(AcquisitionFault.SWAPPED, detail, (self.channel, self.other))
+
+
+@dataclass(frozen=True, slots=True)
+class Dark:
+    """A set, or one channel of it, in which nothing was lit: no verdict can rest on it.
+
+    `share` is of full scale for a set, and of what the channel usually is among the others for a channel.
+    """
+
+    channel: str | None
+    share: float
+
+    def doubt(self) -> Doubt:
+        """Return it as a reason for FAULT."""
+        advice = "see to the lamps, their cables and their controller"
+        if self.channel is None:
+            detail = f"all channels are dark ({self.share:.2%} of full scale at most); {advice}, and to the lens cap"
+            return Doubt(AcquisitionFault.LIGHT, detail)
+        detail = f"channel {self.channel} has {self.share:.0%} of its usual light among the others; {advice}"
+        return Doubt(AcquisitionFault.LIGHT, detail, (self.channel,))
 
 
 class Signatures:
@@ -107,22 +132,29 @@ class Signatures:
         blind = {frozenset((k, j)) for (k, j, _), asked in zip(self._pairs, self._asked, strict=True) if not asked}
         return tuple(sorted((self.channels[min(pair)], self.channels[max(pair)]) for pair in blind))
 
-    def judge(self, frames: Sequence[Frame], means: Sequence[NDArray[np.float32]] = ()) -> Swap | None:
-        """Return how a complete set's channels are swapped, or None; a good set is learned from.
+    def judge(self, frames: Sequence[Frame], means: Sequence[NDArray[np.float32]] = ()) -> Swap | Dark | None:
+        """Return how a complete set's channels are swapped, that it is dark, or None; a good set is learned from.
 
         :param frames: in the order of :attr:`channels`, all of one size.
         :param means: their :func:`block_means`, where they were taken already.
         """
+        maps: _Maps = np.stack(means or [block_means(frame) for frame in frames])
+        # The brightest place counts: a small part on a black carrier leaves most of its frames black.
+        share = float(maps.max()) / ((1 << frames[0].bit_depth) - 1)
+        if share < _DARK:
+            return Dark(None, share)
         if len(self.channels) < 2:
             return None
-        maps = _reduced(means or [block_means(frame) for frame in frames], frames[0].bit_depth)
-        if maps is None:
-            return None
+        maps *= 100 / float(maps.mean())
         if self._looks is None:
             self._learning.append(maps)
             if len(self._learning) == LEARNED:
                 self._learn()
             return None
+        left = maps.mean(axis=1) / np.maximum(self._looks.mean(axis=1), 1e-6)
+        lamp = int(left.argmin())
+        if left[lamp] < _OUT:
+            return Dark(self.channels[lamp], float(left[lamp]))
         t = self._measure(maps)
         if self._asked is None:
             self._measuring.append(t)
@@ -289,16 +321,6 @@ def block_means(frame: Frame) -> NDArray[np.float32]:
     chosen = frame.pixels[: rows * tall * down : down, : columns * wide * right : right].astype(np.float32)
     means: NDArray[np.float32] = chosen.reshape(rows, tall, columns, wide).mean(axis=(1, 3)).ravel()
     return means
-
-
-def _reduced(means: Sequence[NDArray[np.float32]], bit_depth: int) -> _Maps | None:
-    """Return the block means of a set over its mean, (K, blocks) float32; None for one that is dark."""
-    maps: _Maps = np.stack(means)
-    mean = float(maps.mean())
-    if mean < _DARK * ((1 << bit_depth) - 1):
-        return None
-    maps *= 100 / mean
-    return maps
 
 
 def _centred(maps: _Maps) -> _Maps:

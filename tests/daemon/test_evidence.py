@@ -17,7 +17,7 @@ from cell.recipes import Channel, DefectClass, Recipe
 from daemon.evidence import DeviceClock, Evidence
 from daemon.line_sets import COUNTER, LineSets, Sighting
 from daemon.pairing import Announcement, Paired, Pairing, Refused, Rules, Step, Surplus
-from daemon.signatures import LEARNED, MEASURED, SignatureBook, Signatures
+from daemon.signatures import LEARNED, MEASURED, Dark, SignatureBook, Signatures, Swap
 from drivers.cameras.simulated import Fault
 from drivers.sim.cell import EmulatedCell
 from drivers.sim.plate import PlateProduct, recipe_for_plate
@@ -296,11 +296,11 @@ def test_swapped_lights_are_seen_in_the_pictures_and_defects_are_not_taken_for_t
             once = [*frames]
             once[k] = replace(frames[k], pixels=frames[j].pixels)
             swap = signatures.judge(once)
-            assert swap is not None
+            assert isinstance(swap, Swap)
             assert (swap.channel, swap.other, swap.both) == (names[k], names[j], False)
             once[j] = replace(frames[j], pixels=frames[k].pixels)
             both = signatures.judge(once)
-            assert both is not None
+            assert isinstance(both, Swap)
             assert both.both
             assert both.doubt().fault is AcquisitionFault.SWAPPED
 
@@ -318,9 +318,17 @@ def test_channels_that_look_alike_are_named_and_never_blamed() -> None:
     swapped = [frames[2], frames[1], frames[0]]
     assert signatures.judge(swapped) is not None
     dark = [replace(each, pixels=np.zeros((64, 96), np.uint8)) for each in frames]
-    assert signatures.judge(dark) is None
+    found: Swap | Dark | None = signatures.judge(dark)
+    assert isinstance(found, Dark)
+    assert found.channel is None
+    assert found.doubt().fault is AcquisitionFault.LIGHT
+    one_out = [frames[0], replace(frames[1], pixels=np.full((64, 96), 2, np.uint8)), frames[2]]
+    found = signatures.judge(one_out)
+    assert isinstance(found, Dark)
+    assert (found.channel, found.doubt().channels) == ("right", ("right",))
     single = Signatures(("only",))
     assert single.judge(frames[:1]) is None
+    assert isinstance(single.judge(dark[:1]), Dark)
 
 
 def test_what_was_learned_outlives_the_process_and_belongs_to_its_recipe(tmp_path: Path) -> None:

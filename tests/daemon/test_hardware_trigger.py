@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from cell.errors import InspectdError, LightError, PeerTimeout, StateError
+from cell.recipes import Recipe
+from daemon.hardware_trigger import TEND_S
 from drivers.cameras.simulated import SimulatedCamera
 from drivers.lights.base import Light
 from drivers.lights.gardasoft import GardasoftLight
+from drivers.lights.simulated import SimulatedLight
 from drivers.sim.fake_gardasoft import FakeGardasoft
 from tests.daemon.cells import eventually
 from tests.daemon.plc import PATIENCE_S, SPACING_S, Plc, moving_line, recipe
@@ -317,6 +320,34 @@ def test_a_light_that_fails_ends_the_run_with_a_condition_and_a_new_run_goes_on(
             assert [reply.result(PATIENCE_S)["outcome"] for reply in _run(plc, range(3, 5))] == ["OK"] * 2
     finally:
         fake.close()
+
+
+class TendedLight(SimulatedLight):
+    """A simulated light that counts how often it was tended."""
+
+    tended = 0
+
+    def arm(self, recipe: Recipe) -> None:
+        self.tended += 1
+        super().arm(recipe)
+
+
+def test_the_light_is_tended_for_each_part_and_now_and_then_not_for_each_look_at_the_camera(tmp_path: Path) -> None:
+    lights: list[TendedLight] = []
+
+    def light_of(camera: SimulatedCamera) -> Light:
+        lights.append(TendedLight(recipe().channel_names, camera.stage.illuminate))
+        return lights[0]
+
+    with standing_line(tmp_path, light_of) as plc:
+        plc.start(window_ms=140)
+        assert lights[0].tended == 1
+        replies = _run(plc, range(1, 5))
+        assert [reply.result(PATIENCE_S)["outcome"] for reply in replies] == ["OK"] * 4
+        assert 4 < lights[0].tended <= 1 + 2 * 4  # for its frames, and once in the rest of its time
+        before = lights[0].tended
+        plc.pause(TEND_S)
+        assert lights[0].tended == before + 1
 
 
 def test_the_wrong_command_for_the_trigger_is_refused_with_the_way_out(tmp_path: Path) -> None:
