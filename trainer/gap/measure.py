@@ -305,7 +305,7 @@ def _worst(
 
 
 def _null(evidence: Evidence, codebook: Codebook, rng: np.random.Generator, seed: int) -> list[Measure]:
-    even = null.even(evidence.plain, evidence.calibration)
+    even = null.even(evidence.plain)
     parts = parts_of(even)
     if len(parts) < 2 * LEAST_PARTS:
         return [

@@ -23,11 +23,15 @@ from trainer.gap.looks import OCTAVES, bands, lag1_of
 
 #: Smoothing that parts the local level from what stands on it, pixels.
 _LEVEL_SIGMA = 4.0
+#: Smoothing that leaves next to nothing of the noise.
+_QUIET_SIGMA = 2.0
 #: Share of the old noise's amplitude that stays; three quarters of its variance are made anew. With less of it, the
 #: texture that differs from place to place would be drawn anew too, and that is not what is asked.
 KEPT = 0.5
 #: Neighbourhood that tells how much texture a place shows, pixels; and the amounts, in means, that are drawn.
-_NEAR_SIGMA = 5.0
+_NEAR_SIGMA = 6.0
+#: Standard errors above the noise from which a frequency's own mean is taken.
+_MUCH = 5.0
 _AMOUNTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -52,24 +56,35 @@ def learn_texture(crops: Sequence[Crop], calibration: Calibration) -> Texture:
     for crop in crops:
         seen = _spectrum(_in_noise(crop.pixels, calibration)[0])
         cross += seen[..., :, None] * seen[..., None, :].conj()
-    # Neighbouring frequencies hardly differ, and the mean of few spectra is rough.
+    windows = max(len(crops), 1)
+    cross /= windows
+    # Where there is little texture the mean of few spectra is rough, and neighbouring frequencies hardly differ; where
+    # there is much it is exact, and they do.
     smooth = ndimage.uniform_filter(cross.real, (3, 3, 1, 1), mode="wrap") + 1j * ndimage.uniform_filter(
         cross.imag, (3, 3, 1, 1), mode="wrap"
     )
-    values, vectors = np.linalg.eigh(smooth / max(len(crops), 1))
+    much = np.trace(cross, axis1=2, axis2=3).real / count - 1 > _MUCH / np.sqrt(windows)
+    values, vectors = np.linalg.eigh(np.where(much[..., None, None], cross, smooth))
     # What chance alone lifts above the noise is no texture.
-    chance = 1.5 * np.sqrt(count / (4 * max(len(crops), 1)))
+    chance = 1.5 * np.sqrt(count / (4 * windows))
     behind = np.where(values - 1 > chance, values - 1, 0)
     return Texture(vectors, behind, float(behind.mean()))
 
 
-def even(crops: Sequence[Crop], calibration: Calibration, share: float = 0.5) -> list[Crop]:
-    """Return the windows with the least texture, in their order: where there is much, noise is drowned in it."""
-    texture = np.array(
-        [float((np.abs(_spectrum(_in_noise(crop.pixels, calibration)[0])) ** 2).mean()) for crop in crops]
-    )
+def even(crops: Sequence[Crop], share: float = 0.5) -> list[Crop]:
+    """Return the windows with the least texture, in their order: where there is much, noise is drowned in it.
+
+    By what is left of them when they are smoothed: to choose by all they show would choose those with little noise.
+    """
+    texture = np.array([_coarse(crop.pixels) for crop in crops])
     limit = float(np.quantile(texture, share)) if len(crops) else 0.0
     return [crop for crop, much in zip(crops, texture, strict=True) if much <= limit]
+
+
+def _coarse(pixels: Maps) -> float:
+    fine = ndimage.gaussian_filter(pixels, (0, _QUIET_SIGMA, _QUIET_SIGMA), mode="nearest")
+    level = ndimage.gaussian_filter(pixels, (0, _LEVEL_SIGMA, _LEVEL_SIGMA), mode="nearest")
+    return float(((fine - level) ** 2).mean())
 
 
 def _spectrum(unit: NDArray[np.float64]) -> NDArray[np.complex128]:
@@ -102,7 +117,8 @@ def _behind(unit: NDArray[np.float64], texture: Texture, rng: np.random.Generato
     lies between the two next to its neighbourhood's own.
     """
     near = ndimage.gaussian_filter((unit**2).mean(axis=0), _NEAR_SIGMA, mode="nearest")
-    own = np.maximum(near - 1, 0) / max(texture.mean, 1e-9)
+    # The root: a neighbourhood's own power is rough, and half of what it departs by is chance.
+    own = np.sqrt(np.maximum(near - 1, 0) / max(texture.mean, 1e-9))
     turned = texture.vectors.conj().swapaxes(-1, -2)
 
     def components(maps: NDArray[np.float64]) -> NDArray[np.complex128]:
@@ -185,9 +201,9 @@ class NoiseTally:
 
 
 def compare(
-    real: NoiseTally, synthetic: NoiseTally, draws: int = 400, seed: int = 0
+    real: NoiseTally, synthetic: NoiseTally, draws: int = 1000, seed: int = 0
 ) -> tuple[NoiseRatios, NoiseRatios, NoiseRatios]:
-    """Return the ratios synthetic over real, and the ends of their 95 % intervals by parts.
+    """Return the ratios synthetic over real, and the ends of their intervals by parts: 95 % for all channels together.
 
     Where both are of the same parts, the same ones are drawn on both sides.
     """
@@ -199,13 +215,14 @@ def compare(
     for _ in range(draws):
         one = rng.integers(0, counts[0], counts[0])
         drawn.append(_ratios(real.of(one), synthetic.of(one if same else rng.integers(0, counts[1], counts[1]))))
+    tail = 0.025 / len(value.slope)
     ends = [
         NoiseRatios(
             np.quantile([one.slope for one in drawn], share, axis=0),
             np.quantile([one.octaves for one in drawn], share, axis=0),
             np.quantile([one.lag1 for one in drawn], share, axis=0),
         )
-        for share in (0.025, 0.975)
+        for share in (tail, 1 - tail)
     ]
     return value, ends[0], ends[1]
 
