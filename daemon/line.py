@@ -82,6 +82,7 @@ class Line:
         self._on_source_end: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="line", daemon=True)
         self._triggers: TriggerRun | None = None
+        self._light_faults = 0
         self.late_results = 0
         self.surplus_triggers = 0
 
@@ -305,8 +306,14 @@ class Line:
             inspection = Inspection(given, inspection.frames)
         for sink in self._sinks:
             sink(part, inspection)
+        reason = inspection.verdict.reasons[0] if inspection.verdict.reasons else "no frame came"
         if self._acquirer.lost:
-            self._raise_lost(inspection.verdict.reasons[0] if inspection.verdict.reasons else "no frame came")
+            self._raise_lost(reason)
+        if self._acquirer.light_faults != self._light_faults:
+            self._light_faults = self._acquirer.light_faults
+            self._conditions.raise_("light", f"see to the light: {reason}")
+        elif inspection.frames is not None:
+            self._conditions.resolve("light")
 
     def _raise_lost(self, reason: str) -> None:
         self._conditions.raise_("camera", f"the camera is being brought back: {reason}", severe=True)

@@ -161,6 +161,22 @@ def test_what_the_camera_gets_wrong_is_fault_by_name_and_the_next_part_is_judged
         assert eventually(lambda: cell.trigger("good-3")["outcome"] == "OK")
 
 
+def test_a_light_that_fails_is_a_condition_until_a_part_was_lit_again(tmp_path: Path) -> None:
+    contrast_model(tmp_path, model_id="m")
+    with running(tmp_path) as cell:
+        cell.ready()
+        cell.client.call("inspectd.deploy", {"model": "m", "promote": True})
+        cell.camera.trouble = [None, LightError("the controller does not answer")]
+        assert cell.trigger("good-1")["outcome"] == "FAULT"
+        assert eventually(
+            lambda: [c["resolved_at"] for c in cell.status()["conditions"] if c["name"] == "light"] == [None]
+        )
+        [condition] = [c for c in cell.status()["conditions"] if c["name"] == "light"]
+        assert "the controller does not answer" in condition["message"]
+        assert cell.trigger("good-2")["outcome"] == "OK"
+        assert eventually(lambda: all(c["resolved_at"] for c in cell.status()["conditions"] if c["name"] == "light"))
+
+
 def test_a_part_that_is_not_there_is_fault(tmp_path: Path) -> None:
     with running(tmp_path) as cell:
         cell.ready()
