@@ -14,28 +14,28 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from io import BytesIO
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
+from benchmarks.calibration_faults import bad_inputs, processed
 from benchmarks.heldout.sensor import Sensor as HeldoutSensor
 from benchmarks.heldout.stacks import stack_parts
 from benchmarks.still_cell import StillCell
-from cell.errors import CalibrationError, InspectdError
-from cell.frames import Stack
+from cell.errors import InspectdError
 from cell.imaging.folders import read_folder
-from cell.imaging.photon_transfer import fit_photon_transfer
 from cell.recipes import Channel, DefectClass, Recipe
+from cell.settings import DriftSettings
+from drivers.sim.cell import EmulatedCell
+from drivers.sim.render.lens import Lens
 from trainer.calibrate import Evidence, calibrate
 from trainer.calibrate_light import normals_of
-from trainer.calibration_series import Level, reduce
+from trainer.calibrate_noise import noises_of
+from trainer.calibration_series import Level
 
 Depth = Literal[8, 10, 12]
 
@@ -101,51 +101,38 @@ def production(name: str, bit_depth: Depth, parts: int) -> dict[str, Any]:
     return {"cell": name, "bits": bit_depth, "parts": parts, "kind": made.kind.value, "channels": rows}
 
 
-def bad_inputs() -> list[dict[str, Any]]:
-    """Hand in what must not pass, and return what was said of it."""
-    cell = StillCell.open("cast-4", 8)
-    still = cell.frames("good-000001", 16)
-    good, names = cell.parts(8), cell.recipe.channel_names
-    moved = still.copy()
-    moved[9:] = np.roll(still[9:], 3, axis=3)
-    cases: dict[str, tuple[Stack, str]] = {}
-    for what, spoil in _SPOILT.items():
-        spoilt = still.copy()
-        spoil(spoilt)
-        cases[what] = (spoilt, names[1])
-    cases["camera moved half-way"] = (moved, "moved")
-    cases["too few repeats"] = (still[:5], "at least 8")
-    told = []
-    for what, (pixels, wanted) in cases.items():
-        sentence = _told(cell, [reduce(pixels, cell.recipe, "repeats")], good)
-        told.append({"input": what, "told": sentence, "clear": wanted in sentence})
-    swapped = still[:, [1, 0, 2, 3]]
-    sentence = _told(cell, [reduce(swapped, cell.recipe, "repeats")], good)
-    told.append({"input": "channels plugged in otherwise", "told": sentence, "clear": "looks like" in sentence})
-    sentence = _told(cell, [], [])
-    told.append({"input": "nothing at all", "told": sentence, "clear": "harvest" in sentence})
-    return told
+def depth() -> dict[str, float]:
+    """Lift the target through the focus, and return how far off the depth of field is: mm, and a share."""
+    blur, focus = 1.2, 0.25
+    levels = []
+    for height in (-1.0, -0.5, 0.0, 0.5, 1.0):
+        cell = StillCell.open("cast-2", 12)
+        cell.product.lens = Lens(blur_px_per_mm=blur, defocus_px=blur * (height - focus))
+        levels.append(cell.level("target", 8, height_mm=height))
+    made = calibrate(cell.recipe, Evidence(cell.parts(1), levels), calibration_id="benchmark", now=_NOW)
+    if made.depth is None:
+        return {}
+    return {
+        "focus_error_mm": made.depth.focus_mm - focus,
+        "blur_error": made.depth.blur_px_per_mm / blur - 1,
+        "range_mm": made.depth.range_mm,
+    }
 
 
-def processed() -> list[dict[str, Any]]:
-    """Let the camera compute before it sends, and return what was named."""
-    cell = StillCell.open("cast-4", 10)
-    raw = cell.frames("good-000001", 16)[:, 0]
-    dark = cell.frames("good-000001", 16, lit=False)[:, 0]
-    rows = []
-    for what, (change, wanted) in _PROCESSED.items():
-        fitted = fit_photon_transfer(change(raw), bit_depth=10, dark=change(dark))
-        said = [one for one in fitted.findings if "correlates" in one or "JPEG" in one]
-        rows.append(
-            {
-                "pixels": what,
-                "told": "; ".join(said),
-                "named": (wanted in " ".join(said)) if wanted else not said,
-                "lag1": fitted.model.lag1_correlation,
-                "coloured": bool(fitted.model.autocorrelation),
-            }
-        )
-    return rows
+def drift(parts: int = 60, lost: float = 0.2) -> dict[str, float | None]:
+    """Let one lamp lose light over many good parts, and return what the calibration says of each lamp, a day."""
+    cell = StillCell.open("cast-2", 8)
+    ageing = DriftSettings(kind="lamp", line=cell.recipe.channel_names[0], start_part=0, over_parts=parts, amount=lost)
+    scene = EmulatedCell(cell.product, drift=(ageing,))
+    stacks, times = [], []
+    for index in range(parts):
+        scene.present(f"good-{index:06d}")
+        stacks.append(cell.frame_set(scene))
+        times.append(_NOW - timedelta(hours=12 * (parts - index)))
+    made = calibrate(cell.recipe, Evidence(stacks, taken_at=times), calibration_id="benchmark", now=_NOW)
+    days = parts / 2
+    found = {one.channel: one.illumination.drift_per_day for one in made.channels}
+    return {"true_a_day": -lost / days / (1 - lost / 2), **found}
 
 
 def folder(root: Path, *, camera: HeldoutSensor | None) -> dict[str, Any]:
@@ -189,8 +176,6 @@ def folder(root: Path, *, camera: HeldoutSensor | None) -> dict[str, Any]:
 
 def _normals(cell: StillCell, channels: Sequence[Any], levels: Sequence[Level]) -> dict[str, float] | None:
     """Return the angle between true and measured normals of the still part, degrees."""
-    from trainer.calibrate_noise import noises_of
-
     noises = noises_of(cell.recipe, [], levels, from_folder=False)
     solved = normals_of(
         cell.recipe, levels, noises, [one.illumination for one in channels], [one.direction for one in channels]
@@ -203,75 +188,6 @@ def _normals(cell: StillCell, channels: Sequence[Any], levels: Sequence[Level]) 
     seen = ndimage.binary_erosion(seen, iterations=3)
     angle = np.degrees(np.arccos(np.clip((unit * true).sum(axis=0)[seen], -1, 1)))
     return {"median": float(np.median(angle)), "p90": float(np.percentile(angle, 90))}
-
-
-def _told(cell: StillCell, levels: Sequence[Level], parts: Sequence[Stack]) -> str:
-    try:
-        made = calibrate(cell.recipe, Evidence(parts, levels), calibration_id="benchmark", now=_NOW)
-    except CalibrationError as error:
-        return f"refused: {error}"
-    usual = ("no dark frames", "no flat target", "no target was shown")
-    return "; ".join(one for one in made.findings if not any(each in one for each in usual))
-
-
-def _dark(series: Stack) -> None:
-    series[:, 1] = np.random.default_rng(0).normal(4, 0.4, series[:, 1].shape).round().clip(0)
-
-
-def _saturated(series: Stack) -> None:
-    series[:, 1] = 255
-
-
-def _frozen(series: Stack) -> None:
-    series[:, 1] = series[0, 1]
-
-
-def _out_of_order(series: Stack) -> None:
-    series[5, [1, 2]] = series[5, [2, 1]]
-
-
-_SPOILT: dict[str, Callable[[Stack], None]] = {
-    "dark channel": _dark,
-    "saturated channel": _saturated,
-    "frozen channel": _frozen,
-    "channel out of order in one repeat": _out_of_order,
-}
-
-
-def _debayered(frames: Stack) -> Stack:
-    """Keep one pixel of four and fill the others in between, as a camera does that makes grey of a colour pattern."""
-    kernel = np.array([[0.25, 0.5, 0.25], [0.5, 1.0, 0.5], [0.25, 0.5, 0.25]])
-    sparse = np.zeros(frames.shape)
-    sparse[:, ::2, ::2] = frames[:, ::2, ::2]
-    filled = np.stack([np.rint(ndimage.convolve(one, kernel, mode="mirror")) for one in sparse])
-    return filled.astype(np.uint16)
-
-
-def _sharpened(frames: Stack) -> Stack:
-    soft = ndimage.gaussian_filter(frames.astype(np.float64), (0, 1, 1))
-    return np.clip(np.rint(frames + 0.8 * (frames - soft)), 0, 1023).astype(np.uint16)
-
-
-def _smoothed(frames: Stack) -> Stack:
-    return np.rint(ndimage.gaussian_filter(frames.astype(np.float64), (0, 0.7, 0.7))).astype(np.uint16)
-
-
-def _jpeg(frames: Stack) -> Stack:
-    coded = []
-    for frame in frames:
-        buffer = BytesIO()
-        Image.fromarray((frame >> 2).astype(np.uint8)).save(buffer, "JPEG", quality=85)
-        coded.append(np.asarray(Image.open(buffer)))
-    return np.stack(coded)
-
-
-_PROCESSED: dict[str, tuple[Callable[[NDArray[Any]], NDArray[Any]], str]] = {
-    "raw": (lambda frames: frames, ""),
-    "debayered": (_debayered, "debayered"),
-    "sharpened": (_sharpened, "sharpened"),
-    "smoothed": (_smoothed, "filtered"),
-    "JPEG, quality 85": (_jpeg, "JPEG"),
-}
 
 
 def _recipe(name: str, shape: tuple[int, ...]) -> Recipe:
@@ -302,6 +218,7 @@ def main() -> None:
         report["emulated"].append(emulated(name, depth, arguments.repeats))
         _show(report["emulated"][-1])
     report["production"] = [production(name, depth, 40) for name, depth in MOVING]
+    report["depth"], report["drift"] = depth(), drift()
     report["bad_input"], report["processed"] = bad_inputs(), processed()
     roots = sorted(HELDOUT.iterdir())
     report["folders"] = [folder(root, camera=HeldoutSensor()) for root in roots]
@@ -334,7 +251,7 @@ def _show_others(report: dict[str, Any]) -> None:
             gain = "no gain claimed" if row["gain_error"] is None else f"gain {100 * row['gain_error']:+.1f} %"
             level = 100 * row["sigma_error_at_half"]
             print(f"  {one['cell']:<12}{one['bits']:>3} bit {name:<8}{row['source']:<12}{gain:<18}sigma {level:+.1f} %")
-    print("\nbad input")
+    print(f"\ndepth of field: {report['depth']}\nlamp that loses light: {report['drift']}\n\nbad input")
     for one in report["bad_input"]:
         print(f"  {'clear ' if one['clear'] else 'MISSED'} {one['input']}: {one['told']}")
     print("\npixels that the camera computed")

@@ -53,7 +53,7 @@ class StillCell:
         """Return repeats (R, K, H, W) of one part under the recipe's light sequence."""
         cell = EmulatedCell(self.product)
         cell.present(part_id)
-        return np.stack([self._stack(cell, exposure, lit=lit) for _ in range(count)])  # type: ignore[return-value]
+        return np.stack([self.frame_set(cell, exposure, lit=lit) for _ in range(count)])  # type: ignore[return-value]
 
     def parts(self, count: int, first: int = 10) -> list[Series]:
         """Return one frame set (K, H, W) of each of several good parts."""
@@ -94,6 +94,8 @@ class StillCell:
         truth = self.product.truth()
         noise = truth.sensor.noise_model()
         table: dict[str, dict[str, float]] = {}
+        tile = self.product.part("flat-000000")
+        rates = {line: float(tile.rate(line).mean()) for line in self.product.lines}
         for channel in calibration.channels:
             known, row = channel.transfer, {}
             row["gain"] = channel.noise.gain_dn_per_e / noise.gain_dn_per_e - 1
@@ -105,6 +107,12 @@ class StillCell:
                 row["dsnu"] = known.dsnu_dn / (truth.sensor.dsnu_e * noise.gain_dn_per_e) - 1
             flat = truth.flat_field(channel.channel, self.recipe.height, self.recipe.width)
             field = illumination.field(channel.illumination, self.recipe.height, self.recipe.width)
+            shown, _ = illumination.cells(flat.astype(np.float64), np.ones(flat.shape, np.bool_))
+            if channel.illumination.falloff is not None:
+                row["falloff"] = channel.illumination.falloff / (1 - float(shown.min() / shown.max())) - 1
+            if channel.illumination.relative_intensity is not None:
+                true = rates[channel.channel] / max(rates.values())
+                row["relative_intensity"] = channel.illumination.relative_intensity / true - 1
             row["flat_field_rms"] = float(np.sqrt(np.mean((field / field.mean() / flat - 1) ** 2)))
             if channel.sharpness is not None:
                 row["mtf50"] = channel.sharpness.mtf50 / self.mtf50() - 1
@@ -117,7 +125,8 @@ class StillCell:
             table["all"] = {"px_per_mm": calibration.px_per_mm / truth.px_per_mm - 1}
         return table
 
-    def _stack(self, cell: EmulatedCell, exposure: float, *, lit: bool) -> Series:
+    def frame_set(self, cell: EmulatedCell, exposure: float = 1.0, *, lit: bool = True) -> Series:
+        """Return the frames (K, H, W) of one part under the recipe's light sequence."""
         frames = []
         for channel in self.recipe.channels:
             cell.illuminate(channel.lights if lit else {})

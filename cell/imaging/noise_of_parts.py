@@ -32,7 +32,12 @@ _SIDE = 8
 _OUTER = tuple((v, u) for v in range(8) for u in range(8) if v + u >= 13)
 _INNER = tuple((v, u) for v in range(8) for u in range(8) if v + u in {11, 12})
 #: Frequencies that tell how much texture a block has; white noise is independent there of what it is in the corner.
-_TEXTURE = tuple((v, u) for v in range(8) for u in range(8) if 4 <= v + u <= 9)
+_TEXTURE = tuple((v, u) for v in range(8) for u in range(8) if v + u in {4, 6, 8})
+#: Low frequencies, which sharpening leaves alone: where the corner holds more than these, it was raised.
+_LOW = tuple((v, u) for v in range(8) for u in range(8) if v + u in {2, 3})
+_SHARPENED = 1.25
+#: Share of the variance at the brightest that may go with the square of the light.
+_BENT = 0.25
 _EVEN_SHARE = 0.3
 #: A gain from parts is never said to be known better than this.
 _LEAST_ERROR = 0.05
@@ -49,6 +54,7 @@ class _Curve:
     mean: Floats
     outer: Floats
     inner: Floats
+    low: Floats
     weight: Floats
 
 
@@ -68,12 +74,14 @@ def fit_parts(frames: Sequence[Pixels], *, bit_depth: int, above_dn: float = -1.
     if curve is None:
         return None
     ratio = float(np.sum(curve.weight * curve.inner) / np.sum(curve.weight * curve.outer))
-    if not 1 / _WHITE < ratio < _WHITE:
+    # Texture hides it; where there is little, as on the carrier, it shows.
+    raised = float(np.max(curve.outer / curve.low))
+    if not 1 / _WHITE < ratio < _WHITE or raised > _SHARPENED:
         return None
     gain, level, scatter = _slope(curve)
     # What texture the inner ring shows more of than the outer one may be in the outer one too.
     error = float(np.hypot(scatter, max(abs(ratio - 1.0), _LEAST_ERROR)))
-    if gain <= 0 or error > MAX_GAIN_ERROR:
+    if gain <= 0 or error > MAX_GAIN_ERROR or _bent(curve):
         return None
     # level = read^2 - gain * offset: any split gives the same noise; the one without negative noise is taken.
     offset = max(0.0, -level / gain)
@@ -103,7 +111,7 @@ def _measure(frames: Sequence[Pixels], above_dn: float, saturation: float) -> _C
     places = np.arange(rows * columns)
     if places.size > _MOST_BLOCKS:
         places = np.random.default_rng(0).choice(places, _MOST_BLOCKS, replace=False)
-    chosen = _OUTER + _INNER
+    chosen = _OUTER + _INNER + _LOW
     values = np.empty((len(frames), places.size, len(chosen)), np.float32)
     means = np.empty((len(frames), places.size))
     texture = np.empty((len(frames), places.size), np.float32)
@@ -139,19 +147,30 @@ def _binned(means: Floats, squares: Floats, texture: NDArray[np.float32]) -> _Cu
     low, high = np.quantile(means, (0.01, 0.99))
     edges = np.linspace(low, max(high, low + 1e-6), _BINS + 1)
     index = np.clip(np.searchsorted(edges, means, side="right") - 1, 0, _BINS - 1)
-    split = len(_OUTER)
+    split, end = len(_OUTER), len(_OUTER) + len(_INNER)
     points = []
     for which in range(_BINS):
         here = np.flatnonzero(index == which)
         even = here[texture[here] <= np.quantile(texture[here], _EVEN_SHARE)] if here.size else here
         if even.size < _MIN_BIN_BLOCKS:
             continue
-        outer, inner = _power(squares[even, :split]), _power(squares[even, split:])
-        points.append((float(means[even].mean()), outer, inner, float(even.size * split)))
+        outer, inner = _power(squares[even, :split]), _power(squares[even, split:end])
+        level = _power(squares[even, end:])
+        points.append((float(means[even].mean()), outer, inner, level, float(even.size * split)))
     if len(points) < 3:
         return None
     table = np.asarray(points)
-    return _Curve(table[:, 0], table[:, 1], table[:, 2], table[:, 3])
+    return _Curve(*table.T)
+
+
+def _bent(curve: _Curve) -> bool:
+    """Tell whether the variance grows with the square of the light, as sharp texture's does."""
+    top = float(curve.mean.max())
+    design = np.stack([np.ones_like(curve.mean), curve.mean / top, (curve.mean / top) ** 2], axis=1)
+    weight = curve.weight / (2.0 * np.maximum(curve.outer, 1e-3) ** 2)
+    covariance = np.linalg.pinv(design.T @ (design * weight[:, None]))
+    square = float((covariance @ (design.T @ (weight * curve.outer)))[2])
+    return square > _BENT * float(curve.outer.max()) and square > 3.0 * float(np.sqrt(covariance[2, 2]))
 
 
 def _power(squares: Floats) -> float:

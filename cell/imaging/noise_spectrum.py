@@ -23,7 +23,7 @@ LAGS = 4
 #: Noise variance of one of four interleaved lattices against another: more, and the others were interpolated.
 _INTERLEAVED = 1.25
 #: Correlation of sharpened noise is below this, that of noise with lines through whole rows above the other.
-_SHARPENED, _LINES = -0.05, 0.03
+SHARPENED, _LINES = -0.05, 0.03
 _BLOCK = 32
 #: Side of the middle of a frame that is looked at, pixels.
 LARGEST = 768
@@ -100,7 +100,7 @@ def causes(noise: NDArray[Any], correlation: Floats) -> tuple[str, ...]:
     named: list[str] = []
     if _lattice_ratio(noise) > _INTERLEAVED:
         named.append("debayered (its noise differs between interleaved pixels)")
-    if min(across, down) < _SHARPENED:
+    if min(across, down) < SHARPENED:
         named.append("sharpened (neighbours' noise goes against each other)")
     elif max(across, down) > CORRELATED and not named:
         named.append("filtered, scaled or compressed")

@@ -131,9 +131,18 @@ def _facts(found: Result, trainer: Result) -> list[tuple[str, object]]:
         ("latency", paced),
         ("archive", f"{kept}, {archive['free_mb']} MB free"),
         ("process", _process(found.get("process"))),
+        ("calibration", _calibration(found.get("calibration"))),
         ("trainer", _trainer(trainer)),
         ("up", str(timedelta(seconds=round(found["uptime_s"])))),
     ]
+
+
+def _calibration(told: Result | None) -> str:
+    if not told:
+        return ""
+    if told["CalibrationNeeded"] is not False:
+        return f"needed: {told['Reason']}"
+    return f"{told['Kind']}, of {render.when(told['LastCalibration'])}, next {render.when(told['NextCalibration'])}"
 
 
 def _recipe(recipe: Result | None) -> str:

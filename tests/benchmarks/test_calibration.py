@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from benchmarks import calibration
+from benchmarks import calibration, calibration_faults
 from benchmarks.heldout.sensor import Sensor
 
 
 def test_every_bad_input_gets_a_clear_finding() -> None:
-    rows = calibration.bad_inputs()
+    rows = calibration_faults.bad_inputs()
     assert {row["input"] for row in rows} >= {"dark channel", "frozen channel", "camera moved half-way"}
     assert [row for row in rows if not row["clear"]] == []
 
 
 def test_what_the_camera_computed_is_named_and_raw_pixels_are_not_accused() -> None:
-    assert [row for row in calibration.processed() if not row["named"]] == []
+    assert [row for row in calibration_faults.processed() if not row["named"]] == []
 
 
 def test_parts_of_a_camera_nothing_was_tuned_on_give_a_degraded_calibration() -> None:
