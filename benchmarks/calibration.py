@@ -101,7 +101,7 @@ def production(name: str, bit_depth: Depth, parts: int) -> dict[str, Any]:
     return {"cell": name, "bits": bit_depth, "parts": parts, "kind": made.kind.value, "channels": rows}
 
 
-def depth() -> dict[str, float]:
+def depth_of_field() -> dict[str, float]:
     """Lift the target through the focus, and return how far off the depth of field is: mm, and a share."""
     blur, focus = 1.2, 0.25
     levels = []
@@ -119,7 +119,7 @@ def depth() -> dict[str, float]:
     }
 
 
-def drift(parts: int = 60, lost: float = 0.2) -> dict[str, float | None]:
+def ageing_lamp(parts: int = 60, lost: float = 0.2) -> dict[str, float | None]:
     """Let one lamp lose light over many good parts, and return what the calibration says of each lamp, a day."""
     cell = StillCell.open("cast-2", 8)
     ageing = DriftSettings(kind="lamp", line=cell.recipe.channel_names[0], start_part=0, over_parts=parts, amount=lost)
@@ -218,7 +218,7 @@ def main() -> None:
         report["emulated"].append(emulated(name, depth, arguments.repeats))
         _show(report["emulated"][-1])
     report["production"] = [production(name, depth, 40) for name, depth in MOVING]
-    report["depth"], report["drift"] = depth(), drift()
+    report["depth"], report["drift"] = depth_of_field(), ageing_lamp()
     report["bad_input"], report["processed"] = bad_inputs(), processed()
     roots = sorted(HELDOUT.iterdir())
     report["folders"] = [folder(root, camera=HeldoutSensor()) for root in roots]
