@@ -78,6 +78,10 @@ def diagnose(
         name: change / relevant[name] if abs(change) >= visible * deviation[name] else 0.0
         for name, change in changes.items()
     }
+    # A change that is found while it is small has the shape of a large one.
+    strongest = max((abs(value) for value in counted.values()), default=0.0)
+    if 0 < strongest < 2 * _MOVED:
+        counted = {name: value * 2 * _MOVED / strongest for name, value in counted.items()}
     moves = _moves(counted, changes)
     cause = _cause(moves)
     order = sorted(counted, key=lambda name: -abs(counted[name]))
