@@ -4,17 +4,18 @@
 const COLOUR = [255, 196, 60, 255];
 const STEPS = 200; // changes that can be undone
 const LEAST_PX = 24; // of the part across the easel, when zoomed in as far as it goes
+const MOST_PX = 4096; // and at most: a canvas of 50 megapixels would follow no pointer
 
 const canvas = document.getElementById("mask");
 const pen = canvas.getContext("2d");
 
 export const easel = {
-  width: 0, height: 0, mask: new Uint8Array(0), view: { x: 0, y: 0, width: 1, height: 1 }, done: [], undone: [], changed: false,
+  width: 0, height: 0, mask: new Uint8Array(0), start: new Uint8Array(0), view: { x: 0, y: 0, width: 1, height: 1 }, done: [], undone: [], changed: false,
 };
 
 // Begins with a mask of the part's size; `view` is the window shown first.
 export function begin(width, height, mask, view) {
-  Object.assign(easel, { width, height, mask: mask.slice(), view: { ...view }, done: [], undone: [], changed: false });
+  Object.assign(easel, { width, height, mask: mask.slice(), start: mask, view: { ...view }, done: [], undone: [], changed: false });
   paint();
 }
 
@@ -156,7 +157,7 @@ export function grow(map, place, share, value) {
 
 export function zoom(factor, about) {
   const { view } = easel;
-  const side = (length, most) => Math.round(Math.min(most, Math.max(Math.min(LEAST_PX, most), length * factor)));
+  const side = (length, most) => Math.round(Math.min(most, MOST_PX, Math.max(Math.min(LEAST_PX, most), length * factor)));
   const next = { width: side(view.width, easel.width), height: side(view.height, easel.height) };
   if (next.width === view.width && next.height === view.height) return false;
   const share = { x: (about.x - view.x) / view.width, y: (about.y - view.y) / view.height };
@@ -181,19 +182,33 @@ export function place(event) {
   return { x: view.x + ((event.clientX - box.left) * view.width) / box.width, y: view.y + ((event.clientY - box.top) * view.height) / box.height };
 }
 
-// The mask as a PNG in base64, and the region that it is of; null for an empty one.
+// The whole part, or as much of it about a place as a canvas bears.
+export function wholeAbout(about) {
+  const [width, height] = [Math.min(easel.width, MOST_PX), Math.min(easel.height, MOST_PX)];
+  return { x: Math.round(about.x - width / 2), y: Math.round(about.y - height / 2), width, height };
+}
+
+// The mask as a PNG in base64, and the region that it is of: all that is marked now or was at first. Null for an empty one.
 export function exported() {
-  const { mask, width, height } = easel;
-  const flat = document.createElement("canvas");
-  Object.assign(flat, { width, height });
-  const ink = flat.getContext("2d");
-  const grey = ink.createImageData(width, height);
-  const pixels = new Uint32Array(grey.data.buffer);
-  let count = 0;
+  const { mask, start, width, height } = easel;
+  let [left, top, right, bottom, count] = [width, height, -1, -1, 0];
   for (let at = 0; at < mask.length; at += 1) {
-    pixels[at] = mask[at] ? 0xffffffff : 0xff000000;
+    if (!mask[at] && !start[at]) continue;
+    const [x, y] = [at % width, Math.floor(at / width)];
+    [left, top, right, bottom] = [Math.min(left, x), Math.min(top, y), Math.max(right, x), Math.max(bottom, y)];
     count += mask[at];
   }
+  if (!count) return null;
+  const box = { x: left, y: top, width: right - left + 1, height: bottom - top + 1 };
+  const flat = document.createElement("canvas");
+  Object.assign(flat, { width: box.width, height: box.height });
+  const ink = flat.getContext("2d");
+  const grey = ink.createImageData(box.width, box.height);
+  const pixels = new Uint32Array(grey.data.buffer);
+  for (let row = 0; row < box.height; row += 1) {
+    const from = (top + row) * width + left;
+    for (let column = 0; column < box.width; column += 1) pixels[row * box.width + column] = mask[from + column] ? 0xffffffff : 0xff000000;
+  }
   ink.putImageData(grey, 0, 0);
-  return count ? { mask: flat.toDataURL("image/png").split(",")[1], box: { x: 0, y: 0, width, height } } : null;
+  return { mask: flat.toDataURL("image/png").split(",")[1], box };
 }

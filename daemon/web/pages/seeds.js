@@ -2,14 +2,17 @@
 // what else the part shows. Beside it stands what the set still lacks.
 
 import { $, askName, element, get, notice, post, recipeChoice, svg, typing } from "./common.js";
-import { begin, beginChange, easel, endChange, exported, filled, grow, move, paint, place, redo, replace, show, stroke, undo, zoom } from "./easel.js";
+import { begin, beginChange, easel, endChange, exported, filled, grow, move, paint, place, redo, replace, show, stroke, undo, wholeAbout, zoom } from "./easel.js";
+import { address, fit, outlines } from "./frame.js";
+import { showLacks } from "./lacks.js";
 import { put } from "./pictures.js";
+import { mapOf, paintMap } from "./wand.js";
 
 const canvas = $("mask");
 const heat = $("heat");
 const state = {
   recipe: "", shown: "proposed", seeds: [], classes: [], index: 0, channel: 0, cls: "", tool: "brush", width: 5, reach: 50,
-  map: null, mapKey: "", also: false, kept: null, wanded: null, visible: true, heated: false, run: 0,
+  also: false, kept: null, wanded: null, visible: true, heated: false, run: 0,
 };
 
 async function start(keep = 0) {
@@ -26,7 +29,7 @@ async function start(keep = 0) {
   rail();
   select(Math.min(keep, state.seeds.length - 1));
   $("seeds").setAttribute("aria-busy", "false");
-  lacks();
+  showLacks($("lacks"), state.recipe);
 }
 
 const current = () => state.seeds[state.index];
@@ -48,7 +51,7 @@ async function select(index) {
   state.index = Math.max(0, index);
   const seed = current();
   const run = ++state.run;
-  Object.assign(state, { also: false, map: null, mapKey: "", wanded: null });
+  Object.assign(state, { also: false, wanded: null });
   for (const id of ["tools", "verbs"]) $(id).hidden = !open();
   for (const id of ["canvas-box", "class-block", "hint"]) $(id).hidden = !seed;
   enable(false);
@@ -107,12 +110,6 @@ function words() {
 
 // ---- what is looked at
 
-const at = (channel, box) => {
-  const { image } = current();
-  const { low, high } = channel.ranges.stretched;
-  return `/pixels/${image.path}?d=${image.digest}&c=${channel.index}&lo=${low}&hi=${high}&box=${box.x},${box.y},${box.width},${box.height}`;
-};
-
 async function redraw() {
   const seed = current();
   if (!seed) return;
@@ -121,9 +118,9 @@ async function redraw() {
   const box = $("canvas-box");
   fit(box, view);
   drawHeat();
-  await put(box, at(channel, view), view, open() ? "" : seed.outline, { alt: "region about the defect" });
+  await put(box, address(seed, channel, view), view, open() ? "" : seed.outline, { alt: "region about the defect" });
   if (current() !== seed) return;
-  siblings(box, seed);
+  outlines(box, seed, view);
   box.classList.toggle("sharp", box.clientWidth / view.width >= 2);
   const { low, high } = channel.ranges.stretched;
   const use = seed.split === "held-out" ? "held out: measures models, is never learned from" : "learned from";
@@ -132,24 +129,9 @@ async function redraw() {
   [...$("channels").children].forEach((tile, index) => {
     tile.setAttribute("aria-pressed", index === state.channel);
     const picture = tile.querySelector(".picture");
-    put(picture, at(seed.channels[index], view), view, "").catch(() => {});
+    put(picture, address(seed, seed.channels[index], view), view, "").catch(() => {});
   });
   [...$("classes").children].forEach((button) => button.setAttribute("aria-checked", button.dataset.name === state.cls));
-}
-
-// The box has the view's own shape, so that the canvas, the picture and the pointer agree to the pixel.
-function fit(box, view) {
-  const room = box.parentElement;
-  const scale = Math.min(room.clientWidth / view.width, room.clientHeight / view.height);
-  box.style.width = `${Math.max(1, Math.floor(view.width * scale))}px`;
-  box.style.height = `${Math.max(1, Math.floor(view.height * scale))}px`;
-}
-
-function siblings(box, seed) {
-  const layer = box.querySelector("svg.overlay");
-  const { view } = easel;
-  layer.setAttribute("viewBox", `${view.x} ${view.y} ${view.width} ${view.height}`);
-  for (const sibling of seed.siblings) layer.append(svg("path", { d: sibling.outline, class: "casing" }), svg("path", { d: sibling.outline, class: "sibling" }));
 }
 
 function choices() {
@@ -196,48 +178,27 @@ function only(region) {
 
 // ---- the anomaly: what the wand follows
 
-async function anomalyMap() {
-  const seed = current();
-  const { view } = easel;
-  const key = `${seed.seed_id} ${view.x} ${view.y} ${view.width} ${view.height}`;
-  if (state.mapKey === key) return state.map;
-  const response = await fetch(`/anomaly/${seed.image.path}?d=${seed.image.digest}&recipe=${encodeURIComponent(state.recipe)}&box=${view.x},${view.y},${view.width},${view.height}`);
-  if (!response.ok) throw new Error((await response.json().catch(() => ({}))).message || `the server answered ${response.status}`);
-  const picture = await createImageBitmap(await response.blob());
-  const board = document.createElement("canvas");
-  Object.assign(board, { width: view.width, height: view.height });
-  const ink = board.getContext("2d", { willReadFrequently: true });
-  ink.drawImage(picture, 0, 0);
-  const { data } = ink.getImageData(0, 0, view.width, view.height);
-  const values = new Float32Array(view.width * view.height);
-  for (let index = 0; index < values.length; index += 1) values[index] = (data[4 * index] / 255) ** 2;
-  if (current() !== seed) return null;
-  Object.assign(state, { map: { ...view, values, kind: response.headers.get("x-map") }, mapKey: key });
-  return state.map;
-}
+const anomalyMap = () => mapOf(current(), state.recipe, easel.view);
 
 async function drawHeat() {
   heat.hidden = !state.heated;
   if (!state.heated || !current()) return;
-  let map = null;
+  const seed = current();
   try {
-    map = await anomalyMap();
+    const map = await anomalyMap();
+    if (current() !== seed) return;
+    paintMap(heat, map);
+    notice(map.kind === "contrast" ? "There is no background model yet: contrast against the surroundings is shown instead of anomaly." : "", "hint");
   } catch (error) {
     notice(error.message);
   }
-  if (!map) return;
-  notice(map.kind === "contrast" ? "There is no background model yet: contrast against the surroundings is shown instead of anomaly." : "", "hint");
-  Object.assign(heat, { width: map.width, height: map.height });
-  const ink = heat.getContext("2d");
-  const picture = ink.createImageData(map.width, map.height);
-  map.values.forEach((value, index) => picture.data.set([255, 60 + 150 * value, 40, 250 * value ** 0.8], 4 * index));
-  ink.putImageData(picture, 0, 0);
 }
 
 async function wand(point, value) {
   try {
+    const seed = current();
     const map = await anomalyMap();
-    if (!map) return;
+    if (current() !== seed) return;
     state.wanded = { point, value };
     const count = grow(map, point, state.reach / 100, value);
     document.body.dataset.wand = `${map.kind} ${count}`;
@@ -296,9 +257,8 @@ $("canvas-box").addEventListener("wheel", (event) => {
 const middle = () => ({ x: easel.view.x + easel.view.width / 2, y: easel.view.y + easel.view.height / 2 });
 
 function whole() {
-  const seed = current();
-  const full = { x: 0, y: 0, width: seed.width, height: seed.height };
-  show(easel.view.width === seed.width && easel.view.height === seed.height ? seed.crops.edit : full);
+  const full = wholeAbout(middle());
+  show(easel.view.width === full.width && easel.view.height === full.height ? current().crops.edit : full);
   redraw();
 }
 
@@ -362,19 +322,6 @@ function also() {
   const own = { seed_id: seed.seed_id, defect_class: seed.defect_class, outline: seed.outline };
   seed.siblings = seed.siblings.filter((one) => one.seed_id !== seed.seed_id).concat(state.also ? [own] : []);
   redraw();
-}
-
-async function lacks() {
-  let found;
-  try {
-    found = await get("/api/seeds/lacks", { recipe: state.recipe });
-  } catch (error) {
-    $("lacks").replaceChildren(element("p", { class: "dim" }, error.message));
-    return;
-  }
-  $("lacks").replaceChildren(...found.classes.map((one) => element("div", { class: "lack" },
-    element("p", {}, element("b", {}, one.defect_class), element("span", { class: one.ready ? "enough" : "short" }, `${one.usable} ${one.usable === 1 ? "seed" : "seeds"}`)),
-    element("ul", {}, ...one.lacks.filter((lack) => lack.kind !== "waiting").map((lack) => element("li", { class: lack.blocking ? "short" : "" }, lack.message))))));
 }
 
 // ---- tools and keys
