@@ -15,7 +15,7 @@ from cell.imaging import noise
 from tests.trainer.generate_support import BIT_DEPTH, CALIBRATION, NOISE
 from trainer.gap.crops import PLAIN, Crop, crop_of, crude_paste, plain_corners, plain_crop
 from trainer.gap.looks import Codebook, figures
-from trainer.gap.measure import ALIKE, Evidence, Finding, GapReport, measure_gap
+from trainer.gap.measure import ALIKE, Evidence, Finding, GapReport, measure_gap, recognisability
 from trainer.gap.null import NoiseTally, compare, learn_texture, null_edit
 from trainer.gap.two_samples import distance, told_apart
 
@@ -141,6 +141,15 @@ def test_a_wrong_calibration_is_caught(what: str) -> None:
         assert "defects" in found
         assert "null edit" not in found
     assert "surroundings" not in found
+
+
+def test_each_crop_is_ranked_for_the_review() -> None:
+    good, bad = made(20), made(40, second=0.8)[20:]
+    scores = recognisability(real(30), (*good, *bad))
+    assert scores.shape == (40,)
+    assert scores[20:].mean() > scores[:20].mean() + 0.15
+    with pytest.raises(DataError, match="confirm seeds"):
+        recognisability((), good)
 
 
 def test_few_crops_are_said_to_be_too_few() -> None:

@@ -121,6 +121,20 @@ def measure_gap(evidence: Evidence, seed: int = 0, on_step: Callable[[str], None
     return _report(evidence, rows, [(synthetic[i].name, float(told.scores[len(real) + i])) for i in order])
 
 
+def recognisability(
+    real: Sequence[Crop], synthetic: Sequence[Crop], plain: Sequence[Crop] = (), seed: int = 0
+) -> NDArray[np.float64]:
+    """Return how recognisable each synthetic window is, (N,) in (0, 1): its rank, by a judge that never saw its part.
+
+    For sorting doubtful candidates to the front; with few real windows it is rough. Raises `DataError` without any.
+    """
+    if not real or not synthetic:
+        raise DataError("there is nothing to recognise synthetic defects by; confirm seeds first")
+    codebook = Codebook.learn([*plain] or [*real], seed)
+    told = _Side(codebook, surroundings=False).compare(real, synthetic, seed, permutations=1)
+    return told.scores[len(real) :]
+
+
 def _check(evidence: Evidence) -> None:
     if not evidence.real or not evidence.synthetic:
         raise DataError("a gap needs real and synthetic defects; confirm seeds and generate candidates first")
