@@ -110,7 +110,7 @@ def test_the_status_reads_like_systemctl(run: Run) -> None:
     assert "emulated cell" in lines[0]
     colons = {line.index(":") for line in lines[1:] if ": " in line}
     assert len(colons) == 1, "names are aligned at their colon"
-    assert "    state: Operational/Ready" in lines
+    assert "state: Operational/Ready" in {line.strip() for line in lines}
     _, out, _ = run("--json", "status")
     assert json.loads(out)["trainer"]["running"] is None
 
