@@ -2,7 +2,7 @@
 // what else the part shows. Beside it stands what the set still lacks.
 
 import { $, askName, element, get, notice, post, recipeChoice, svg, typing } from "./common.js";
-import { begin, beginChange, easel, endChange, exported, filled, grow, move, paint, place, redo, replace, show, stroke, undo, wholeAbout, zoom } from "./easel.js";
+import { begin, beginChange, easel, endChange, exported, filled, grow, move, place, redo, replace, show, stroke, undo, wholeAbout, zoom } from "./easel.js";
 import { address, fit, outlines } from "./frame.js";
 import { showLacks } from "./lacks.js";
 import { put } from "./pictures.js";
@@ -389,7 +389,8 @@ document.addEventListener("keydown", (event) => {
     KEYS[key](event);
   }
 });
-window.addEventListener("resize", () => { if (current()) { fit($("canvas-box"), easel.view); paint(); } });
+// Also when a notice takes room away.
+new ResizeObserver(() => current() && fit($("canvas-box"), easel.view)).observe($("canvas-box").parentElement);
 for (const name of ["brush", "eraser", "wand"]) $(name).addEventListener("click", () => { $(name).blur(); tool(name); });
 $("unstroke").addEventListener("click", KEYS.u);
 $("restroke").addEventListener("click", KEYS.y);
