@@ -176,10 +176,11 @@ class BackgroundModel:
         own = extremes.of(look)
         both = (_peak(raw, part), extremes.deviation(own, *self._extremes()))
         typical = self._typical()
-        odd = extremes.deviation_map(look, *self._extremes()) / np.float32(typical[1])
-        anomaly: NDArray[np.float32] = np.where(part, np.maximum(raw / np.float32(typical[0]), odd), 0).astype(
-            np.float32
-        )
+        anomaly: NDArray[np.float32] = (raw / np.float32(typical[0])).astype(np.float32)
+        if self.golden is not None:
+            odd = extremes.deviation_map(look, *self._extremes()) / np.float32(typical[1])
+            np.maximum(anomaly, odd, out=anomaly)
+        anomaly[~part] = 0
         deviations = self._deviations(both)
         score = float(np.exp(_PER_DEVIATION * deviations))
         return View(part, pose, log, residual, anomaly, deviations, score, both, look, found, own)
@@ -294,11 +295,16 @@ class BackgroundModel:
         return typical
 
     def _deviations(self, raw: tuple[float, float]) -> float:
-        """Return by how many robust deviations (of logarithms) the odder of the two lies above the last parts."""
+        """Return by how many robust deviations (of logarithms) a part lies above the last ones.
+
+        By the odder of the two where parts look alike. On a texture single filters run wild on good parts too, each
+        part in its own way; there the sum decides.
+        """
         known = np.log(np.maximum(self._recent(), (1e-3, 0.5)))
         middle = np.median(known, axis=0)
         spread = np.maximum(1.4826 * np.median(np.abs(known - middle), axis=0), (0.03, 0.1))
-        return float(((np.log(np.maximum(raw, (1e-3, 0.5))) - middle) / spread).max())
+        found = (np.log(np.maximum(raw, (1e-3, 0.5))) - middle) / spread
+        return float(found.max() if self.golden is not None else found[0])
 
     def _oddest_of_known(self) -> list[float]:
         """Return the oddest filter of each known part, by the others."""
