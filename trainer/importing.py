@@ -43,8 +43,9 @@ class Wishes:
     """What the person who imports says about a folder."""
 
     layout: Layout = "auto"
-    #: Subsets whose parts are held out; the others go by the recipe's plan, or `learn` when this names any.
-    held_out: tuple[str, ...] = ("test",)
+    #: Subsets whose parts are held out, all others are learned from; where none of them is there the recipe's plan
+    #: decides. None: `test`, but not of MVTec's tree, which has all its defects there.
+    held_out: tuple[str, ...] | None = None
     classes: dict[str, str] = field(default_factory=dict)  # the folder's name of a class -> the recipe's
     part_pattern: str = ""  # its first group, searched in the picture's path below the folder, names the part
     lot_pattern: str = ""
@@ -112,6 +113,7 @@ class FolderImport:
         self._root = root
         self._wishes = wishes
         self._cancelled = cancelled
+        self._held_out = wishes.held_out or ()
         self._part = _pattern(wishes.part_pattern, "part")
         self._lot = _pattern(wishes.lot_pattern, "lot")
 
@@ -119,6 +121,8 @@ class FolderImport:
         """Open every picture and mask and say what fits. Raises `DataError` when the folder can't be read at all."""
         listing = read(self._root, self._wishes.layout)
         survey = Survey(listing.layout, misfits=list(listing.misfits))
+        if self._wishes.held_out is None:
+            self._held_out = () if listing.layout == "mvtec" else ("test",)
         unknown = sorted(set(self._wishes.classes.values()) - set(self._recipe.class_names))
         if unknown:
             raise DataError(f"{self._recipe.recipe_id} has no class {', '.join(unknown)}; {self._known_classes()}")
@@ -273,12 +277,12 @@ class FolderImport:
         """Give each part its side; a part whose pictures are on both by their subsets does not fit."""
         subsets: dict[str, set[bool]] = {}
         for frames in survey.fitting:
-            subsets.setdefault(frames.part, set()).add(frames.subset in self._wishes.held_out)
+            subsets.setdefault(frames.part, set()).add(frames.subset in self._held_out)
         torn = {part for part, sides in subsets.items() if len(sides) > 1}
         kept = []
         for frames in survey.fitting:
             if frames.part in torn:
-                reason = f"part {frames.part} is in {' and '.join(sorted(self._wishes.held_out))} and elsewhere"
+                reason = f"part {frames.part} is in {' and '.join(sorted(self._held_out))} and elsewhere"
                 survey.misfits.append(Misfit(frames.files[0], f"{reason}: results would lie"))
             else:
                 kept.append(frames)
@@ -292,7 +296,7 @@ class FolderImport:
                 continue
             wanted: Split | None = None
             if separate:
-                wanted = Split.HELD_OUT if frames.subset in self._wishes.held_out else Split.LEARN
+                wanted = Split.HELD_OUT if frames.subset in self._held_out else Split.LEARN
             if by_lot and frames.lot:
                 wanted = lots.setdefault(frames.lot, wanted or book.choose(recipe_id, frames.part, frames.lot))
             standing = known.get(frames.part)
@@ -328,6 +332,10 @@ class FolderImport:
         survey.sides = {part: side for part, side in survey.sides.items() if any(f.part == part for f in kept)}
 
     def _remark(self, survey: Survey) -> None:
+        if survey.layout == "mvtec" and self._wishes.held_out is None:
+            survey.remarks.append(
+                "MVTec has every defect in test, so the plan divides the parts; --held-out test holds them out"
+            )
         if survey.rough:
             survey.remarks.append(
                 f"{survey.rough} pictures have boxes or ellipses instead of masks: correct each when confirming it"

@@ -78,7 +78,7 @@ class Import(Record):
     layout: Layout = "auto"
     dry_run: bool = False
     skip_misfits: bool = False
-    held_out: tuple[Annotated[str, StringConstraints(max_length=64)], ...] = ("test",)
+    held_out: tuple[Annotated[str, StringConstraints(max_length=64)], ...] | None = None
     classes: dict[str, Name] = Field(default_factory=dict)
     part_pattern: Pattern = ""
     lot_pattern: Pattern = ""

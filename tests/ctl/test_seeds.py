@@ -154,7 +154,7 @@ def test_a_folder_is_looked_at_then_taken_in(run: Run, cell: Settings, tmp_path:
     assert (code, out) == (65, "")
     assert "nothing was taken in" in err
     small.unlink()
-    code, out, err = run("import", str(root))
+    code, out, err = run("import", str(root), "--held-out", "test")
     assert (code, err) == (0, "")
     assert "taken in: 2 backgrounds, 1 proposed seeds" in out
     assert "count as emulated" in out

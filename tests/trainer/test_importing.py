@@ -209,7 +209,7 @@ def test_every_layout_gives_the_masks_that_were_drawn(store: LearningStore, tmp_
     build, layout, good, seeds, boxes = LAYOUTS[name]
     root = tmp_path / "data"
     build(root)
-    folder = FolderImport(store, RECIPE, root, Wishes())
+    folder = FolderImport(store, RECIPE, root, Wishes(held_out=("test",) if name == "mvtec" else None))
     survey = folder.survey()
     assert [str(misfit) for misfit in survey.misfits] == []
     told = survey.told(root)
@@ -360,7 +360,7 @@ def test_a_part_in_test_and_elsewhere_is_told_also_under_another_name(store: Lea
     save(root / "test/good/001_e2.png", grey(40))  # part 001 is learned from
     noisy = grey(33).astype(int) + np.random.default_rng(1).integers(-2, 3, (HEIGHT, WIDTH))
     save(root / "test/good/renamed.png", noisy.astype(np.uint8))
-    survey = FolderImport(store, RECIPE, root, Wishes()).survey()
+    survey = FolderImport(store, RECIPE, root, Wishes(held_out=("test",))).survey()
     reasons = {misfit.path.name: misfit.reason for misfit in survey.misfits}
     assert set(reasons) == {"001.png", "001_e2.png", "33.png"}
     assert "part 001 is in test and elsewhere" in reasons["001.png"]
@@ -371,7 +371,7 @@ def test_what_the_store_knows_already_counts(store: LearningStore, tmp_path: Pat
     root = tmp_path / "data"
     mvtec(root)
     store.assign_split("tile", "000g", Split.LEARN)
-    folder = FolderImport(store, RECIPE, root, Wishes())
+    folder = FolderImport(store, RECIPE, root, Wishes(held_out=("test",)))
     survey = folder.survey()
     assert [misfit.reason for misfit in survey.misfits] == ["part 000g stands as 'learn' in the store already"]
     # Set aside by somebody else between the dry run and the import.
@@ -399,3 +399,19 @@ def test_channels_belong_together_by_their_names(store: LearningStore, tmp_path:
     stack = store.read_image(store.backgrounds("tile")[0].image)
     assert stack.channels == ("left", "right")
     assert np.array_equal(stack.pixels, np.stack([grey(1), grey(2)]))
+
+
+def test_mvtec_defects_are_divided_by_the_plan_unless_somebody_says_otherwise(
+    store: LearningStore, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    mvtec(root)
+    for index in range(40):
+        save(root / "test/crack" / f"c{index:03d}.png", grey(100 + index))
+        save(root / "ground_truth/crack" / f"c{index:03d}_mask.png", TRUTH.astype(np.uint8) * 255)
+    survey = FolderImport(store, RECIPE, root, Wishes()).survey()
+    sides = [survey.sides[f"c{index:03d}"] for index in range(40)]
+    assert 2 <= sides.count(Split.HELD_OUT) <= 16
+    assert any("plan divides the parts" in remark for remark in survey.remarks)
+    all_out = FolderImport(store, RECIPE, root, Wishes(held_out=("test",))).survey()
+    assert {all_out.sides[f"c{index:03d}"] for index in range(40)} == {Split.HELD_OUT}
