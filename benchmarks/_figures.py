@@ -38,7 +38,7 @@ def figures(
         "auroc_macro_95": bootstrap_by_group(groups, truths.tolist(), macro, DRAWS),
         "auroc_by_class": auroc_by_class(scores, truths, folds, classes),
     }
-    result |= _at_threshold(scored, classes, threshold)
+    result |= at_threshold(scored, classes, threshold)
     result |= _oracle(scores, good)
     result["pixel_ap"] = pixels.pooled.average_precision()
     result["pixel_ap_macro"] = pixels.macro()
@@ -82,7 +82,8 @@ def rate_by_part(wrong: Sequence[bool], groups: Sequence[str]) -> tuple[float | 
     return share, clopper_pearson(errors, parts, one_sided=0.975)
 
 
-def _at_threshold(scored: Sequence[Scored], classes: Sequence[str], threshold: float | None) -> dict[str, Any]:
+def at_threshold(scored: Sequence[Scored], classes: Sequence[str], threshold: float | None) -> dict[str, Any]:
+    """Return the rates at a threshold that was frozen beforehand; all None without one."""
     if threshold is None:
         return {"threshold": None, "fa": None, "fa_95": None, "fr": None, "fr_95": None, "recall": None}
     good = [one for one in scored if one.truth == GOOD]

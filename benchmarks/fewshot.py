@@ -2,11 +2,13 @@
 
     python -m benchmarks.fewshot --data DIR --shots 5 --arm procedural --seed 1 [--export OUT] [--json FILE]
 
-Learns from the first N parts a class of ``seeds/`` and from ``backgrounds/``, freezes its threshold by grouped
-cross-validation in there, and scores ``test/`` once. The arm ``oracle`` is the upper bound that the detector can reach
-with all the real defects there are: it also learns from the labelled test parts, in folds by part, so that every test
-part is scored by a model that never saw it; it freezes no threshold. With ``--inner`` the cross-validation's figures
-are printed and the test is not touched: by them, and never by the test, is anything chosen.
+Learns from the first N parts a class of ``seeds/`` and from ``backgrounds/``, freezes its threshold in there by leaving
+out one part at a time (:mod:`trainer.crossval`), and scores ``test/`` once. With ``--work DIR`` a run that was
+interrupted goes on where it was. The arm ``oracle`` is the upper bound that the detector can reach with all the real
+defects there are: it also learns from the labelled test parts, in folds by part, so that every test part is scored by a
+model that never saw it, and with as many more updates as it has more defective parts; it freezes no threshold. With
+``--inner`` the cross-validation's figures are printed and the test is not touched: by them, and never by the test, is
+anything chosen.
 """
 
 from __future__ import annotations
@@ -24,15 +26,17 @@ from typing import Any
 
 from benchmarks import _layout
 from benchmarks._arms import ARMS, Synthetic, export_synthetic, synthesise
-from benchmarks._figures import figures
+from benchmarks._figures import at_threshold, figures
 from benchmarks._layout import Product
+from benchmarks._pixels import PixelsByPart
 from cell.defects import Sample
 from cell.errors import InspectdError
 from cell.imaging.preprocess import Preprocessing
 from cell.jobs import Progress
-from trainer.crossval import CrossValidation, ThresholdRule, cross_validate, deal_folds
-from trainer.evaluate import PixelPrecisions, Scored, score_samples
-from trainer.fit import FitConfig, FittedModel, fit
+from cell.store.files import make_folder
+from trainer.crossval import CrossValidation, LeaveOneOut, ThresholdRule, cross_validate, deal_folds, hold_out
+from trainer.evaluate import GOOD, PixelPrecisions, Scored, truth_of
+from trainer.fit import FitConfig, lengthened, never_cancelled
 
 ORACLE = "oracle"
 ORACLE_FOLDS = 4
@@ -58,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Run one arm and return all figures. Raises `InspectdError` for what can't be used."""
     seconds: dict[str, float] = {}
+    if options.work is not None:
+        make_folder(options.work)
     with _stage("load", seconds):
         product = _layout.load(options.data, options.shots)
         preprocessing = Preprocessing(channels=("grey",), bit_depth=product.bit_depth)
@@ -68,15 +74,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         config = replace(config, batch=options.batch)
     if options.inner:
         return _validate(options, product, preprocessing, config)
-    pixels = PixelPrecisions.empty(product.classes)
+    pixels = PixelsByPart(PixelPrecisions.empty(product.classes))
     extra: dict[str, Any] = {}
     if options.arm == ORACLE:
         with _stage("oracle", seconds):
-            threshold, scored = None, _oracle(product, preprocessing, config, pixels, options.quiet)
+            threshold, scored = None, _oracle(options, product, preprocessing, config, pixels)
     else:
         threshold, scored, extra = _learn_and_test(options, product, preprocessing, config, pixels, seconds)
-    known = figures(scored, pixels, product.classes, threshold)
-    return _result(options, product, config, known | extra, seconds, scored)
+    known = figures(scored, pixels.precisions, product.classes, threshold)
+    return _result(options, product, config, known | extra | {"pixels": pixels.by_part}, seconds, scored)
 
 
 def _result(
@@ -120,7 +126,9 @@ def _validate(
     rule = ThresholdRule(folds=options.folds, seeds_are_held_out=made.seeds_can_be_held_out)
     with _stage("cross-validation", seconds):
         report = _reporter(options.quiet)
-        inner = cross_validate(learning, preprocessing, product.classes, config, rule, progress=report)
+        inner = cross_validate(
+            learning, preprocessing, product.classes, config, rule, progress=report, checkpoints=options.work
+        )
     known = figures(inner.scored, inner.pixels, product.classes, inner.threshold)
     extra = {"synthetic": len(made.samples), "threshold_source": inner.source}
     return _result(options, product, config, known | extra, seconds, inner.scored)
@@ -131,51 +139,63 @@ def _learn_and_test(
     product: Product,
     preprocessing: Preprocessing,
     config: FitConfig,
-    pixels: PixelPrecisions,
+    pixels: PixelsByPart,
     seconds: dict[str, float],
 ) -> tuple[float | None, list[Scored], dict[str, Any]]:
     learning, made = _learning_parts(options, product, seconds)
     threshold: float | None = None
     extra: dict[str, Any] = {"synthetic": len(made.samples)}
     if options.folds:
-        rule = ThresholdRule(folds=options.folds, seeds_are_held_out=made.seeds_can_be_held_out)
+        rule = ThresholdRule(
+            folds=options.folds,
+            seeds_are_held_out=made.seeds_can_be_held_out,
+            leave_one_out=LeaveOneOut() if options.leave_one_out else None,
+        )
+        report = _reporter(options.quiet)
         with _stage("cross-validation", seconds):
             inner = cross_validate(
-                learning, preprocessing, product.classes, config, rule, progress=_reporter(options.quiet)
+                learning, preprocessing, product.classes, config, rule, progress=report, checkpoints=options.work
             )
         threshold = inner.threshold
         extra |= _inner_figures(inner, product.classes)
     with _stage("fit", seconds):
-        model = fit(learning, preprocessing, product.classes, config, progress=_reporter(options.quiet))
+        task = hold_out("fit", 0, set(), learning, preprocessing, product.classes, config, "fit")
+        model = task.work(options.work, _reporter(options.quiet), never_cancelled).model
     with _stage("test", seconds):
-        scored = score_samples(model.predict, product.test, product.classes, pixels)
+        scored = pixels.score(model.predict, product.test, product.classes)
     return threshold, scored, extra
 
 
 def _inner_figures(inner: CrossValidation, classes: Sequence[str]) -> dict[str, Any]:
     """What the cross-validation alone says."""
     known = figures(inner.scored, inner.pixels, classes, inner.threshold)
+    known |= at_threshold(inner.deciding, classes, inner.threshold)
     keys = ("auroc", "auroc_macro", "auroc_by_class", "fa", "fr", "pixel_ap", "pixel_ap_macro")
     return {"threshold_source": inner.source, "inner": {key: known[key] for key in keys}}
 
 
 def _oracle(
-    product: Product, preprocessing: Preprocessing, config: FitConfig, pixels: PixelPrecisions, quiet: bool
+    options: argparse.Namespace,
+    product: Product,
+    preprocessing: Preprocessing,
+    config: FitConfig,
+    pixels: PixelsByPart,
 ) -> list[Scored]:
     dealt = deal_folds(product.test, product.classes, ORACLE_FOLDS, config.seed)
+    everything = [*product.seeds, *product.backgrounds, *product.test]
     scored: list[Scored] = []
     for fold in range(ORACLE_FOLDS):
-        learning = [*product.seeds, *product.backgrounds, *(s for s in product.test if dealt[s.group] != fold)]
-        model: FittedModel = fit(
-            learning,
-            preprocessing,
-            product.classes,
-            replace(config, seed=config.seed + fold),
-            progress=_reporter(quiet),
-            stage=f"oracle {fold + 1}/{ORACLE_FOLDS}",
-        )
-        held_out = [sample for sample in product.test if dealt[sample.group] == fold]
-        scored += score_samples(model.predict, held_out, product.classes, pixels, fold=fold)
+        held_out = {part for part, where in dealt.items() if where == fold}
+        own = replace(config, seed=config.seed + fold)
+        if not options.updates:
+            own = lengthened(own, [sample for sample in everything if sample.group not in held_out])
+        name, stage = f"oracle-{fold}", f"oracle {fold + 1}/{ORACLE_FOLDS}"
+        task = hold_out(name, fold, held_out, everything, preprocessing, product.classes, own, stage)
+        # A defective part's picture without a mark shows nobody where: it is judged, but not learned as a good one.
+        shown = [one for one in task.kept if one.labels.any() or truth_of(one, product.classes) == GOOD]
+        task = replace(task, kept=shown)
+        model = task.work(options.work, _reporter(options.quiet), never_cancelled).model
+        scored += pixels.score(model.predict, task.tested, product.classes, fold)
     return scored
 
 
@@ -237,6 +257,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--updates", type=int, default=0, help="of the network; default: FitConfig's")
     parser.add_argument("--batch", type=int, default=0, help="crops of an update; default: FitConfig's")
     parser.add_argument("--folds", type=int, default=3, help="of the cross-validation; 0: no threshold, no fa and fr")
+    parser.add_argument(
+        "--leave-one-out",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="freeze the threshold by leaving out one part at a time; else by the folds alone (a third of the time)",
+    )
+    parser.add_argument("--work", type=Path, help="folder for what is done so far: the same command again goes on")
     parser.add_argument("--inner", action="store_true", help="cross-validate inside the learning parts; no test")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", type=Path, help="write the synthetic set as OUT/<class>/NAME.png, NAME_mask.png")

@@ -1,10 +1,11 @@
 """Put runs of the few-shot benchmark side by side.
 
-    python -m benchmarks.fewshot_table RUN.json ... [--against real]
+    python -m benchmarks.fewshot_table RUN.json ... [--against real[:SHOTS]]
 
 One line an arm and number of shots: mean over the random seeds with their spread (smallest to largest), and the
-difference of the macro AUROC to the arm `--against` with its paired 95 % interval: parts are drawn, not pictures, and
-both arms are scored on the same draw, so what is hard for both cancels out.
+differences of macro AUROC and pixel AP to the arm `--against` (at the same number of shots, or at SHOTS) with their
+paired 95 % intervals: parts are drawn, not pictures, and both arms are scored on the same draw, so what is hard for
+both cancels out. Runs that are older than the record of their pixels show no difference of the pixel AP.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._figures import DRAWS, macro_auroc
+from benchmarks._pixels import average_precisions, draw_parts
 from trainer.evaluate import GOOD
 from trainer.metrics import bootstrap_by_group
 
@@ -35,19 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.fewshot_table", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--against", default="real", help="arm to compare with, at the same number of shots")
+    parser.add_argument("--against", default="real", help="ARM or ARM:SHOTS to compare with")
     options = parser.parse_args(arguments)
     runs: dict[tuple[str, int], list[Run]] = {}
     for path in options.runs:
         run = json.loads(path.read_text(encoding="utf-8"))
         runs.setdefault((run["arm"], run["shots"]), []).append(run)
-    print(f"| arm | shots | seeds | {' | '.join(_COLUMNS)} | macro AUROC - {options.against} [95 % by part] |")
-    print("|" + " --- |" * (4 + len(_COLUMNS)))
+    arm_against, _, shots_against = options.against.partition(":")
+    differences = [f"{name} - {options.against} [95 % by part]" for name in ("macro AUROC", "pixel AP", "its macro")]
+    print(f"| arm | shots | seeds | {' | '.join([*_COLUMNS, *differences])} |")
+    print("|" + " --- |" * (3 + len(_COLUMNS) + len(differences)))
     for (arm, shots), group in sorted(runs.items(), key=lambda item: (item[0][1], item[0][0])):
         cells = [_spread([run[column] for run in group]) for column in _COLUMNS]
-        other = runs.get((options.against, shots))
-        difference = "-" if other is None or arm == options.against else paired_difference(group, other)
-        print(f"| {arm} | {shots} | {len(group)} | {' | '.join(cells)} | {difference} |")
+        against = (arm_against, int(shots_against or shots))
+        other = runs.get(against) if against != (arm, shots) else None
+        cells += ["-"] * 3 if other is None else [paired_difference(group, other), *paired_pixels(group, other)]
+        print(f"| {arm} | {shots} | {len(group)} | {' | '.join(cells)} |")
     return 0
 
 
@@ -65,6 +70,21 @@ def paired_difference(runs: Sequence[Run], others: Sequence[Run]) -> str:
     interval = bootstrap_by_group(groups, truths.tolist(), difference, DRAWS)
     value = difference(np.arange(len(names)))
     return f"{value:+.3f}" + (f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "")
+
+
+def paired_pixels(runs: Sequence[Run], others: Sequence[Run]) -> list[str]:
+    """Return the differences of pixel AP, pooled and macro, each with its paired interval by part."""
+    records, other_records = ([run["pixels"] for run in side if run.get("pixels")] for side in (runs, others))
+    if not records or not other_records:
+        return ["-", "-"]
+    keys = sorted(records[0])
+    draws = np.vstack([np.ones((1, len(keys)), np.intp), draw_parts(keys, DRAWS)])
+    found = []
+    for classes in (None, sorted({key.rsplit("|", 1)[1] for key in keys} - {GOOD})):
+        values = average_precisions(records, draws, classes) - average_precisions(other_records, draws, classes)
+        low, high = np.percentile(values[1:], [2.5, 97.5])
+        found.append(f"{values[0]:+.3f} [{low:+.3f}, {high:+.3f}]")
+    return found
 
 
 def _said(run: Run, names: Sequence[str]) -> _Said:

@@ -5,6 +5,12 @@ the good ones; pictures of one part are never on two sides. A synthetic image ca
 group and, in ``tags["pasted_from"]``, the parts (comma-separated) whose pixels or shapes went into it: it is left out
 of a fold that holds any of them out. An adapter that was fitted to all seeds can't be undone that way; then the scores
 of held-out seeds are too good, and the threshold is placed by the good parts alone (`seeds_are_held_out` False).
+
+With `LeaveOneOut` the threshold is frozen by leaving out one part at a time. Fitting anew for every part would take as
+many fits as there are parts. Instead a part's model goes on from the model of the fold that held the part out, for a
+few updates with all the other parts: nothing in its history has seen the part, so nothing leaks, and it has learned
+from all the others ("TreeCV": Joulani, Gyorgy, Szepesvari, "Fast cross-validation for incremental learning", IJCAI
+2015). Good parts that score far below where a threshold can lie keep the score of their fold.
 """
 
 from __future__ import annotations
@@ -15,6 +21,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from cell import digest
 from cell.defects import Sample
@@ -24,8 +32,9 @@ from cell.jobs import Progress
 from cell.store.files import write_bytes
 from trainer.checkpoints import identity
 from trainer.evaluate import GOOD, PixelPrecisions, Scored, score_samples, truth_of
-from trainer.fit import Cancelled, FitConfig, ReportProgress, fit, ignore_progress, never_cancelled
+from trainer.fit import Cancelled, FitConfig, FittedModel, ReportProgress, fit, go_on, ignore_progress, never_cancelled
 from trainer.metrics import freeze_threshold
+from trainer.network import DetectorNetwork
 
 #: Tag of a synthetic sample: the physical parts, comma-separated, that it is made of beside its background's.
 PASTED_FROM = "pasted_from"
@@ -37,8 +46,19 @@ class CrossValidation:
 
     threshold: float
     source: str  # a sentence for the evaluation report
-    scored: tuple[Scored, ...]
+    scored: tuple[Scored, ...]  # by the models of the folds
     pixels: PixelPrecisions  # of the same held-out pictures
+    deciding: tuple[Scored, ...]  # what froze the threshold: of the parts that were left out one by one, those scores
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOneOut:
+    """How a fold's model goes on to one that has seen all parts but one."""
+
+    share: float = 1 / 16  # of the fold's updates: 100 of 1600
+    learning_rate: float = 1e-3
+    #: Good parts are left out one by one when a picture of theirs is among the strongest `reach` x the allowed share.
+    reach: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +68,7 @@ class ThresholdRule:
     folds: int = 3
     max_false_rejection: float = 0.05  # share of the held-out good images that may be rejected
     seeds_are_held_out: bool = True  # False when something that every fold saw was fitted to all seeds
+    leave_one_out: LeaveOneOut | None = None
 
     def threshold(self, scored: Sequence[Scored]) -> float:
         """Return the threshold for held-out scores of learning parts, see :func:`trainer.metrics.freeze_threshold`."""
@@ -55,13 +76,29 @@ class ThresholdRule:
         defective = [one.score for one in scored if one.truth != GOOD] if self.seeds_are_held_out else None
         return freeze_threshold(defective, good, self.max_false_rejection)
 
-    def source(self) -> str:
+    def left_out(self, scored: Sequence[Scored]) -> list[str]:
+        """Return the parts that need a model of their own, by the scores of the folds.
+
+        The threshold can't lie below the weakest good pictures that are rejected, so a good part all of whose pictures
+        are among the lower four fifths (`reach` 4, 5 % allowed) has no say in it. Defective parts count wherever they
+        lie, unless `seeds_are_held_out` is False: then none does.
+        """
+        if self.leave_one_out is None:
+            return []
+        good = [one.score for one in scored if one.truth == GOOD]
+        level = float(np.quantile(good, max(0.0, 1 - self.leave_one_out.reach * self.max_false_rejection)))
+        chosen = {one.group for one in scored if one.truth == GOOD and one.score >= level}
+        if self.seeds_are_held_out:
+            chosen |= {one.group for one in scored if one.truth != GOOD}
+        return sorted(chosen)
+
+    def source(self, left_out: int = 0) -> str:
         """Return the sentence for the report."""
         basis = "" if self.seeds_are_held_out else ", by the good parts alone"
-        return (
-            f"grouped {self.folds}-fold cross-validation inside the learning parts, "
-            f"false rejection <= {self.max_false_rejection:.0%}{basis}"
-        )
+        how = f"grouped {self.folds}-fold cross-validation"
+        if left_out:
+            how = f"leave-one-part-out ({left_out} parts; those far below the threshold in {self.folds} groups)"
+        return f"{how} inside the learning parts, false rejection <= {self.max_false_rejection:.0%}{basis}"
 
 
 def deal_folds(samples: Sequence[Sample], classes: Sequence[str], folds: int, seed: int) -> dict[str, int]:
@@ -107,45 +144,48 @@ def cross_validate(
     :raises JobCancelled: between two updates when `cancelled` says so.
     """
     rule = rule or ThresholdRule()
-    folds = rule.folds
-    dealt = deal_folds(samples, classes, folds, config.seed)
+    dealt = deal_folds(samples, classes, rule.folds, config.seed)
     _refuse_too_few(samples, classes)
-    scored: list[Scored] = []
+    tasks, done = [], []
     pixels = PixelPrecisions.empty(classes)
-    for fold in range(folds):
+    for fold in range(rule.folds):
         held_out = {part for part, where in dealt.items() if where == fold}
-        kept = [sample for sample in samples if not held_out & _sources(sample)]
-        tested = [sample for sample in samples if not sample.synthetic and sample.group in held_out]
-        if not tested:
+        if not held_out:
             continue
-        task = _Fold(
-            fold,
-            kept,
-            tested,
-            preprocessing,
-            tuple(classes),
-            replace(config, seed=config.seed + 1000 * (fold + 1)),
-            f"cross-validation {fold + 1}/{folds}",
-        )
-        found = task.scores(checkpoints, _part_of(progress, fold, folds), cancelled)
-        scored += found.scored
+        stage = f"cross-validation {fold + 1}/{rule.folds}"
+        own = replace(config, seed=config.seed + 1000 * (fold + 1))
+        task = hold_out(f"fold-{fold}", fold, held_out, samples, preprocessing, classes, own, stage)
+        found = task.work(checkpoints, _part_of(progress, fold, rule.folds), cancelled)
         pixels.add_counts(found.pixels)
-    return CrossValidation(rule.threshold(scored), rule.source(), tuple(scored), pixels)
-
-
-@dataclass(frozen=True, slots=True)
-class _Scores:
-    """What the model of one fold said of the parts it never saw."""
-
-    scored: tuple[Scored, ...]
-    pixels: dict[str, list[list[int]]]
+        tasks.append(task)
+        done.append(found)
+    scored = [one for found in done for one in found.scored]
+    chosen = rule.left_out(scored)
+    decided = [one for one in scored if one.group not in set(chosen)]
+    for position, part in enumerate(chosen):
+        index = next(index for index, task in enumerate(tasks) if dealt[part] == task.number)
+        task = _single(tasks[index], part, position, samples, rule)
+        report = _part_of(progress, position, len(chosen))
+        found = task.work(checkpoints, report, cancelled, start=(tasks[index], done[index].model))
+        decided += found.scored
+    return CrossValidation(rule.threshold(decided), rule.source(len(chosen)), tuple(scored), pixels, tuple(decided))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Fold:
-    """One fold's work: fit to `kept`, judge `tested`."""
+class Found:
+    """A model, and what it said of the parts it never saw."""
 
-    number: int
+    scored: tuple[Scored, ...]
+    pixels: dict[str, list[list[int]]]
+    model: FittedModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HoldOut:
+    """Fit to `kept`, judge `tested`; what is found can be kept in a folder, so that nothing is fitted twice."""
+
+    name: str  # of its files
+    number: int  # of its fold
     kept: Sequence[Sample]
     tested: Sequence[Sample]
     preprocessing: Preprocessing
@@ -153,50 +193,109 @@ class _Fold:
     config: FitConfig
     stage: str
 
-    def scores(self, folder: Path | None, progress: ReportProgress, cancelled: Cancelled) -> _Scores:
-        """Return the scores; those of an earlier, interrupted run when `folder` holds them."""
-        done = None if folder is None else folder / f"fold-{self.number}.json"
-        key = self._key() if done is not None else ""
-        known = None if done is None else _read(done, key)
+    def work(
+        self,
+        folder: Path | None,
+        progress: ReportProgress,
+        cancelled: Cancelled,
+        start: tuple[HoldOut, FittedModel] | None = None,
+    ) -> Found:
+        """Return what was found, by an earlier, interrupted run when `folder` holds it.
+
+        :param start: go on from the model of that task instead of random weights.
+        """
+        key = "" if folder is None else self.key("" if start is None else start[0].key())
+        known = None if folder is None else self._read(folder, key)
         if known is not None:
             total = self.config.updates
             progress(Progress(stage=self.stage, done=total, total=total, note="done before the interruption"))
             return known
-        model = fit(
-            self.kept,
-            self.preprocessing,
-            self.classes,
-            self.config,
-            progress=progress,
-            cancelled=cancelled,
-            checkpoint=None if folder is None else folder / f"fold-{self.number}.safetensors",
-            stage=self.stage,
-        )
-        pixels = PixelPrecisions.empty(self.classes)
-        found = score_samples(model.predict, self.tested, self.classes, pixels, fold=self.number)
-        scores = _Scores(tuple(found), pixels.counts())
-        if done is not None:
-            write_bytes(done, json.dumps({"key": key, **asdict(scores)}).encode())
-        return scores
+        if start is None:
+            checkpoint = None if folder is None else folder / f"{self.name}.safetensors"
+            model = fit(
+                self.kept,
+                self.preprocessing,
+                self.classes,
+                self.config,
+                progress=progress,
+                cancelled=cancelled,
+                checkpoint=checkpoint,
+                stage=self.stage,
+            )
+        else:
+            model = go_on(start[1], self.kept, self.config, progress=progress, cancelled=cancelled, stage=self.stage)
+        found = self.judge(model)
+        if folder is not None:
+            self.keep(folder, key, found)
+        return found
 
-    def _key(self) -> str:
+    def judge(self, model: FittedModel) -> Found:
+        """Score the held-out pictures."""
+        pixels = PixelPrecisions.empty(self.classes)
+        scored = score_samples(model.predict, self.tested, self.classes, pixels, fold=self.number)
+        return Found(tuple(scored), pixels.counts(), model)
+
+    def key(self, origin: str = "") -> str:
         """Return a digest of all that shapes the scores."""
         fitted = identity(self.kept, self.preprocessing, self.classes, repr(self.config))
         judged = identity(self.tested, self.preprocessing, self.classes, "")
         names = [[sample.sample_id, truth_of(sample, self.classes)] for sample in self.tested]
-        return digest.of_record([fitted, judged, names, self.number])
+        return digest.of_record([fitted, judged, names, self.number, origin])
 
+    def keep(self, folder: Path, key: str, found: Found) -> None:
+        """Write what was found: the weights first, since the scores say that all is there."""
+        weights = {name: value.contiguous() for name, value in found.model.network.state_dict().items()}
+        write_bytes(folder / f"{self.name}.network", save(weights, {"key": key}))
+        facts = {"key": key, "scored": [asdict(one) for one in found.scored], "pixels": found.pixels}
+        write_bytes(folder / f"{self.name}.json", json.dumps(facts).encode())
 
-def _read(path: Path, key: str) -> _Scores | None:
-    """Return the scores that a file keeps; None when there is none, or one of other work."""
-    try:
-        kept = json.loads(path.read_bytes())
-        if kept["key"] != key:
+    def _read(self, folder: Path, key: str) -> Found | None:
+        """Return what a folder keeps of this task; None when there is nothing, or that of other work."""
+        try:
+            kept = json.loads((folder / f"{self.name}.json").read_bytes())
+            if kept["key"] != key:
+                return None
+            scored = tuple(Scored(**{**one, "scores": tuple(one["scores"])}) for one in kept["scored"])
+            network = DetectorNetwork(len(self.preprocessing.channels), len(self.classes), self.config.network)
+            with safe_open(folder / f"{self.name}.network", framework="pt") as file:
+                if (file.metadata() or {}).get("key") != key:
+                    return None
+                network.load_state_dict({name: file.get_tensor(name) for name in network.state_dict()})
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             return None
-        scored = tuple(Scored(**{**one, "scores": tuple(one["scores"])}) for one in kept["scored"])
-        return _Scores(scored, kept["pixels"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        network.channels_last()
+        model = FittedModel(network.eval(), self.preprocessing, self.classes, self.config, ())
+        return Found(scored, kept["pixels"], model)
+
+
+def hold_out(
+    name: str,
+    number: int,
+    held_out: set[str],
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+    config: FitConfig,
+    stage: str,
+) -> HoldOut:
+    """Return the task to fit to all `samples` that have nothing of the parts `held_out`, and to judge those parts."""
+    kept = [sample for sample in samples if not held_out & _sources(sample)]
+    tested = [sample for sample in samples if not sample.synthetic and sample.group in held_out]
+    return HoldOut(name, number, kept, tested, preprocessing, tuple(classes), config, stage)
+
+
+def _single(fold: HoldOut, part: str, position: int, samples: Sequence[Sample], rule: ThresholdRule) -> HoldOut:
+    """Return the task that goes on from a fold's model with all parts but one."""
+    single = rule.leave_one_out or LeaveOneOut()
+    config = replace(
+        fold.config,
+        updates=max(1, round(single.share * fold.config.updates)),
+        learning_rate=single.learning_rate,
+        seed=fold.config.seed + 1 + position,
+    )
+    return hold_out(
+        f"part-{position}", fold.number, {part}, samples, fold.preprocessing, fold.classes, config, "leave one out"
+    )
 
 
 def _sources(sample: Sample) -> set[str]:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import fewshot
+from benchmarks import fewshot, fewshot_table
 from benchmarks._arms import export_synthetic, synthesise
 from benchmarks._figures import figures, rate_by_part
 from benchmarks._layout import load
+from benchmarks._pixels import average_precisions, draw_parts
 from cell.defects import Sample
 from cell.errors import DataError
 from tests.trainer.parts import plate
@@ -77,6 +78,50 @@ def test_oracle_arm_scores_every_test_part_once(product: Path, tmp_path: Path) -
     result = json.loads(out.read_text())
     assert len(result["scores"]) == 10
     assert result["fa"] is None
+
+
+def test_a_run_that_is_repeated_on_its_work_folder_learns_nothing_anew(
+    product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, work = tmp_path / "real.json", tmp_path / "work"
+    arguments = ["--data", str(product), "--arm", "real", "--updates", "4", "--batch", "2", "--quiet"]
+    assert fewshot.main([*arguments, "--work", str(work), "--json", str(out)]) == 0
+    first = json.loads(out.read_text())
+    assert first["threshold_source"].startswith("leave-one-part-out")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr("trainer.crossval.fit", refuse)
+    monkeypatch.setattr("trainer.crossval.go_on", refuse)
+    assert fewshot.main([*arguments, "--work", str(work), "--json", str(out)]) == 0
+    again = json.loads(out.read_text())
+    assert (again["scores"], again["threshold"], again["pixels"]) == (
+        first["scores"], first["threshold"], first["pixels"]
+    )  # fmt: skip
+
+
+def test_the_table_pairs_arms_and_shots_by_part(
+    product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = []
+    for shots in ("1", "2"):
+        runs.append(str(tmp_path / f"{shots}.json"))
+        fewshot.main(["--data", str(product), "--shots", shots, "--updates", "2", "--batch", "2", "--folds", "0",
+                      "--quiet", "--json", runs[-1]])  # fmt: skip
+    record = json.loads(Path(runs[0]).read_text())
+    once = np.ones((1, len(record["pixels"])), np.intp)
+    assert average_precisions([record["pixels"]], once, None)[0] == pytest.approx(record["pixel_ap"], abs=0.01)
+    macro = average_precisions([record["pixels"]], once, ["pit", "scratch"])[0]
+    assert macro == pytest.approx(record["pixel_ap_macro"], abs=0.01)
+    draws = draw_parts(sorted(record["pixels"]), 50)
+    assert set(draws.sum(axis=1)) == {len(record["pixels"])}
+    capsys.readouterr()
+    assert fewshot_table.main([*runs, "--against", "real:2"]) == 0
+    one, two = capsys.readouterr().out.splitlines()[2:]
+    assert one.startswith("| real | 1 | 1 |")
+    assert one.count("[") == 3
+    assert two.endswith("| - | - | - |")
 
 
 def test_figures_of_known_scores() -> None:

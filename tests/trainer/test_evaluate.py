@@ -16,8 +16,9 @@ from cell.frames import Stack
 from cell.imaging.preprocess import FloatMaps
 from cell.jobs import Progress
 from tests.trainer.parts import CLASSES, QUICK, SPEC, held_out_parts, learning_parts, plate, trained
-from trainer.crossval import PASTED_FROM, CrossValidation, ThresholdRule, cross_validate, deal_folds
-from trainer.evaluate import GOOD, Requirements, evaluate, score_samples, truth_of
+from trainer.crossval import PASTED_FROM, CrossValidation, LeaveOneOut, ThresholdRule, cross_validate, deal_folds
+from trainer.evaluate import GOOD, Requirements, Scored, evaluate, score_samples, truth_of
+from trainer.fit import FitConfig, FittedModel, fit, go_on
 
 FROZEN = "a test's own number"
 
@@ -178,6 +179,76 @@ def test_an_interrupted_cross_validation_fits_no_fold_twice_and_ends_the_same(tm
     other = replace(config, seed=5)
     with pytest.raises(JobCancelled):  # other work: it does not pass for done
         cross_validate(learning_parts(), SPEC, CLASSES, other, rule, cancelled=lambda: True, checkpoints=tmp_path)
+
+
+ONE_OUT = ThresholdRule(folds=2, leave_one_out=LeaveOneOut(share=0.5))
+
+
+def test_no_model_that_judges_a_part_alone_or_its_origin_has_seen_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[int, set[str]] = {}  # by network: the parts that it or what it goes on from was fitted to
+    judged: list[tuple[int, set[str]]] = []
+
+    def groups(samples: list[Sample]) -> set[str]:
+        return {part for sample in samples for part in (sample.group, *sample.tags.get(PASTED_FROM, "").split(","))}
+
+    def fitting(samples: list[Sample], *rest: object, **named: object) -> FittedModel:
+        model = fit(samples, *rest, **named)  # type: ignore[arg-type]
+        seen[id(model.network)] = groups(samples)
+        kept.append(model)
+        return model
+
+    def going_on(model: FittedModel, samples: list[Sample], config: FitConfig, **named: object) -> FittedModel:
+        further = go_on(model, samples, config, **named)  # type: ignore[arg-type]
+        seen[id(further.network)] = seen[id(model.network)] | groups(samples)
+        kept.append(further)
+        return further
+
+    def scoring(predict: object, samples: list[Sample], *rest: object, **named: object) -> list[Scored]:
+        judged.append((id(predict.__self__.network), {sample.group for sample in samples}))  # type: ignore[attr-defined]
+        return score_samples(predict, samples, *rest, **named)  # type: ignore[arg-type]
+
+    kept: list[FittedModel] = []  # so that no id is used twice
+    monkeypatch.setattr("trainer.crossval.fit", fitting)
+    monkeypatch.setattr("trainer.crossval.go_on", going_on)
+    monkeypatch.setattr("trainer.crossval.score_samples", scoring)
+    parts = learning_parts(good=6, bad=2, pictures=1)
+    pasted = replace(plate(70, "scratch"), synthetic=True, group=parts[0].group, tags={PASTED_FROM: parts[-1].group})
+    found = cross_validate([*parts, pasted], SPEC, CLASSES, replace(QUICK, updates=8, batch=2), ONE_OUT)
+    everyone = {sample.group for sample in parts}
+    alone = [(network, held_out) for network, held_out in judged if len(held_out) == 1]
+    assert {part for _, held_out in alone for part in held_out} >= {s.group for s in parts if s.labels.any()}
+    for network, held_out in judged:
+        assert not seen[network] & held_out
+    for network, held_out in alone:
+        assert seen[network] >= everyone - held_out - {parts[0].group}
+    assert sorted(one.sample_id for one in found.deciding) == sorted(sample.sample_id for sample in parts)
+    assert found.source.startswith(f"leave-one-part-out ({len(alone)} parts;")
+
+
+def test_parts_that_could_not_move_the_threshold_need_no_model_of_their_own() -> None:
+    good = [Scored(f"g{n}", f"g{n}", GOOD, (n / 100,)) for n in range(50)]
+    bad = [Scored("b1", "b1", "pit", (0.01,)), Scored("b2", "b2", "pit", (0.9,))]
+    assert ThresholdRule().left_out([*good, *bad]) == []
+    chosen = ThresholdRule(leave_one_out=LeaveOneOut(reach=4.0)).left_out([*good, *bad])
+    assert chosen == ["b1", "b2", *(f"g{n}" for n in range(40, 50))]
+    only_good = ThresholdRule(leave_one_out=LeaveOneOut(reach=2.0), seeds_are_held_out=False).left_out([*good, *bad])
+    assert only_good == [f"g{n}" for n in range(45, 50)]
+
+
+def test_leaving_one_out_goes_on_after_an_interruption_and_ends_the_same(tmp_path: Path) -> None:
+    parts, config = learning_parts(good=4, bad=1, pictures=1), replace(QUICK, updates=6, batch=2)
+    whole = cross_validate(parts, SPEC, CLASSES, config, ONE_OUT)
+    calls = itertools.count()
+    with pytest.raises(JobCancelled):
+        cross_validate(parts, SPEC, CLASSES, config, ONE_OUT, cancelled=lambda: next(calls) >= 18, checkpoints=tmp_path)
+    assert (tmp_path / "part-0.json").exists()
+    done = Counter[bool]()
+    again = cross_validate(
+        parts, SPEC, CLASSES, config, ONE_OUT, checkpoints=tmp_path,
+        progress=lambda progress: done.update([progress.note.startswith("done before")]),
+    )  # fmt: skip
+    assert done[True] >= 3
+    assert (again.threshold, again.deciding) == (whole.threshold, whole.deciding)
 
 
 def test_cross_validation_needs_two_parts_of_each_kind() -> None:

@@ -13,7 +13,7 @@ from cell.errors import ConfigurationError, DataError, JobCancelled
 from cell.imaging.preprocess import Preprocessing
 from cell.jobs import Progress
 from tests.trainer.parts import CLASSES, QUICK, SPEC, held_out_parts, learning_parts, plate, trained
-from trainer.fit import FittedModel, fit
+from trainer.fit import FittedModel, fit, go_on, lengthened
 
 SHORT = replace(QUICK, updates=24)
 
@@ -65,6 +65,26 @@ def test_cancelled_and_resumed_equals_never_stopped(tmp_path: Path) -> None:
     assert [one.done for one in seen] == [20, 24]
     assert seen[-1].total == 24
     assert seen[-1].seconds_left == 0
+
+
+def test_going_on_starts_from_the_weights_and_leaves_them_alone() -> None:
+    start = fit(learning_parts(), SPEC, CLASSES, SHORT)
+    before = {name: value.clone() for name, value in weights(start).items()}
+    further = go_on(start, learning_parts(), replace(SHORT, updates=2, learning_rate=1e-5))
+    assert same(further, go_on(start, learning_parts(), replace(SHORT, updates=2, learning_rate=1e-5)))
+    assert all(torch.equal(value, before[name]) for name, value in weights(start).items())
+    moved = [(value.detach() - before[name]).abs().max() for name, value in further.network.named_parameters()]
+    assert 0 < float(max(moved)) < 1e-3
+    assert further.classes == start.classes
+
+
+def test_many_defective_parts_are_learned_for_longer() -> None:
+    few, many = learning_parts(bad=2), learning_parts(bad=30, pictures=1)
+    assert lengthened(QUICK, learning_parts(bad=1)).updates == QUICK.updates
+    assert lengthened(replace(QUICK, updates=300), few).updates == 300
+    assert lengthened(QUICK, many).updates == 60 * 69
+    synthetic = [replace(sample, synthetic=True) for sample in many]
+    assert lengthened(replace(QUICK, updates=300), [*few, *synthetic]).updates == 300
 
 
 def test_a_checkpoint_of_other_parts_or_broken_is_not_resumed(tmp_path: Path) -> None:
