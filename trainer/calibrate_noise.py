@@ -197,9 +197,9 @@ def _estimated(name: str, frames: Sequence[Pixels], recipe: Recipe, *, from_fold
     spread = [frames[int(index)] for index in np.linspace(0, len(frames) - 1, min(len(frames), _MOST_PARTS))]
     single = noise.estimate_from_singles(spread, bit_depth=recipe.bit_depth, above_dn=above)
     level = ChannelNoise(name, single.model, PhotonTransfer(source=NoiseSource.TEXTURE), single.findings)
-    # A picture that went through a codec or was sharpened has no noise of the sensor's left at the frequencies that
-    # count; one that was smoothed shows it by the shape of its spectrum.
-    if from_folder or single.computed:
+    # A picture that went through a codec has no noise of the sensor's left at the frequencies that count; one that was
+    # sharpened or smoothed shows it there by the shape of its spectrum.
+    if from_folder or single.coded:
         return level
     production = fit_parts(spread, bit_depth=recipe.bit_depth, above_dn=above)
     if production is None:

@@ -19,7 +19,7 @@ from scipy import ndimage
 from cell.calibration import NoiseModel
 from cell.errors import CalibrationError
 from cell.imaging import codec
-from cell.imaging.noise_spectrum import CORRELATED, SHARPENED, coloured, lag1
+from cell.imaging.noise_spectrum import CORRELATED, coloured, lag1
 
 __all__ = ["CORRELATED", "QUANTISATION_DN2", "NoiseFit", "estimate_from_singles", "lag1", "sample", "sigma_dn"]
 
@@ -40,8 +40,8 @@ class NoiseFit:
     gain_error: float
     read_noise_error: float
     findings: tuple[str, ...]
-    #: True when traces of a codec or of sharpening were found: what is left is not the sensor's noise.
-    computed: bool = False
+    #: True when traces of a codec were found: what is left is not the sensor's noise.
+    coded: bool = False
 
 
 def sigma_dn(model: NoiseModel, mean_dn: ArrayLike) -> Floats:
@@ -115,8 +115,7 @@ def estimate_from_singles(frames: Iterable[NDArray[Any]], *, bit_depth: int, abo
         *_correlation_findings(pair),
         *coded,
     )
-    computed = bool(coded) or min(pair) < SHARPENED
-    return NoiseFit(model, float("inf"), float("inf"), findings, computed)
+    return NoiseFit(model, float("inf"), float("inf"), findings, bool(coded))
 
 
 def _analogue_variance(model: NoiseModel, mean_dn: ArrayLike) -> Floats:

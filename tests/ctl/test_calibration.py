@@ -61,7 +61,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Clien
     folder = tmp_path_factory.mktemp("cast")
     more = '[emulated]\nproduct = "cast-3"\nbit_depth = 12\nheight = 192\nwidth = 240'
     file = configured(folder, CAST)
-    file.write_text(file.read_text() + more + "\n[trainer]\nthreads = 1\n")
+    file.write_text(file.read_text() + more + "\n[trainer]\nthreads = 1\nniceness = 0\n")
     with daemon_of(file) as (_, client), trainer_of(file):
         client.call("SelectModeAutomatic")
         client.call("inspectd.status")
