@@ -35,6 +35,7 @@ from cell.errors import InspectdError
 from cell.imaging.preprocess import Preprocessing
 from cell.store.images import read_stack
 from cell.wire.client import Client
+from daemon.light_sleep import LightSleep
 
 #: Scores of the same network and frames agree this well between two processes of one machine.
 _SAME = 1e-4
@@ -140,7 +141,9 @@ def paced(count: int, interval_s: float, step: Callable[[int], None]) -> list[fl
 
 
 def bare_loop(cell: BenchCell, parts: Sequence[str], interval_s: float) -> Bare:
-    """Grab and run the engine, part by part, in this process."""
+    """Grab and run the engine, part by part, in this process, with the processors asleep as lightly as the daemon's."""
+    sleep = LightSleep()
+    sleep.follow(True)
     engine, tensor = cell.bare_engine()
     rig = cell.open_rig()
     grab_ms: list[float] = []
@@ -165,6 +168,7 @@ def bare_loop(cell: BenchCell, parts: Sequence[str], interval_s: float) -> Bare:
     finally:
         rig.close()
         engine.close()
+        sleep.close()
 
 
 def swapping(client: Client, cell: BenchCell, plan: Plan, done: threading.Event, count: list[int]) -> None:

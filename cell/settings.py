@@ -218,6 +218,7 @@ class Settings(BaseSettings):
     state_dir: Path = Path("/var/lib/inspectd")
     recipes_dir: Path = Path("/etc/inspectd/recipes")
     minimum_free_mb: int = Field(default=500, ge=0)
+    light_sleep: bool = True  # of the processors, while a recipe is prepared: quicker answers for more power
     archive: ArchiveSettings = ArchiveSettings()
     camera: CameraSettings = CameraSettings()
     cameras: dict[Name, CameraSettings] = Field(default_factory=dict)  # further ones, which channels name

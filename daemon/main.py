@@ -42,6 +42,7 @@ from daemon.hardware import Hardware
 from daemon.harvest import Harvester
 from daemon.health import Beat, Health
 from daemon.inspect import Inspection, Inspector
+from daemon.light_sleep import LightSleep
 from daemon.line import Line
 from daemon.notices import Conditions, EventLog
 from daemon.parts import Part
@@ -122,6 +123,10 @@ class Daemon:
         on_line = settings.camera.trigger != "software"
         self.station = Station(self.store, self.log, emulated=self.rig.emulated, on_line=on_line, clock=self._clock)
         self.station.wake = self.server.wake
+        if settings.light_sleep:
+            sleep = LightSleep()
+            self._stack.callback(sleep.close)
+            self.station.on_prepared = sleep.follow
         self.conditions = Conditions(self.store, self.log, self.station.severe)
         self.station.conditions = self.conditions
         self.slot = ModelSlot()

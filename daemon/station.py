@@ -72,6 +72,7 @@ class Station:
         self.counts: Counter[str] = Counter()
         self.latencies_ms: deque[float] = deque(maxlen=_RECENT)
         self.wake: Callable[[], None] = lambda: None  # makes the command loop look at the deadlines again
+        self.on_prepared: Callable[[bool], None] = lambda _: None  # told when a recipe is prepared, or none any more
         self.conditions: Conditions | None = None  # set once: they are told of it, too
 
     def connect(self, line: Line, answers: Answers) -> None:
@@ -316,6 +317,8 @@ class Station:
         self._log.tell(
             StateChanged(at=self._log.now(), state=after.state.title, previous=before.state.title, cause=cause)
         )
+        if before.prepared != after.prepared:
+            self.on_prepared(after.prepared)
 
 
 def _part_ids(parameters: ContinuousParameters, job_id: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ with ``--checkpoint`` the faults go on where they were.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -32,6 +33,7 @@ from benchmarks.imaging.load import Note, clean_sets
 from benchmarks.imaging.pylon_loop import against_bare_loop
 from benchmarks.imaging.scale import cost
 from cell.errors import InspectdError
+from daemon.light_sleep import LightSleep
 
 #: 32 channels of 50 MP; the section `scale` takes three times this of memory at its largest size.
 _LARGEST_SET_MB = 1700.0
@@ -121,8 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = Console(width=200)
     report: aims.Report = {}
-    machine: Figures = {"cpus": os.cpu_count()}
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    # As in the daemon, which asks for it while a recipe is prepared; the bare loops have it too.
+    sleep = LightSleep()
+    sleep.follow(True)
+    machine: Figures = {"cpus": os.cpu_count(), "light_sleep": sleep.held}
+    with contextlib.closing(sleep), Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("starting", total=1)
 
         def note(what: str, done: int, total: int) -> None:
