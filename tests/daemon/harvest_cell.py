@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cell.frames import StoredStack
+from cell.frames import Frame, FrameSet, StoredStack
 from cell.recipes import Channel, DefectClass, Recipe
 from cell.store.images import write_stack
 from cell.store.layout import StateDir
 from cell.store.learning import LearningStore
 from cell.store.line import LineStore
 from cell.store.line_records import ArchivedPart, PartReport
-from cell.verdicts import Outcome
+from cell.verdicts import Outcome, Verdict
 from daemon.harvest import Harvester
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -54,6 +54,29 @@ def picture(number: int, *, product: int = 0, moved_px: float = 0.0, spoil: Any 
 def pit(levels: NDArray[np.float64]) -> None:
     """Press a pit into the part, dark under the left light alone."""
     levels[0][PIT] -= 60
+
+
+def frames_of(part_id: str, pixels: Pixels) -> FrameSet:
+    """Return a part as the camera hands it over."""
+    frames = tuple(
+        Frame(name, channel, 8, 1000.0, 0.0, "sim", 1, 0) for name, channel in zip(LIGHTS, pixels, strict=True)
+    )
+    return FrameSet(1, part_id, "cover", NOON, frames, emulated=True)
+
+
+def verdict_of(frames: FrameSet) -> Verdict:
+    """Return a verdict on it that says nothing bad."""
+    return Verdict(
+        job_id="j1",
+        part_id=frames.part_id,
+        recipe_id="cover",
+        recipe_version=1,
+        outcome=Outcome.OK,
+        score=0.1,
+        frames_digest=frames.digest(),
+        emulated=True,
+        created_at=NOON,
+    )
 
 
 class HarvestCell:

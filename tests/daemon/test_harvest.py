@@ -152,8 +152,8 @@ def test_reported_parts_become_backgrounds_and_proposals_even_when_bad_ones_came
 
 
 def test_with_no_report_at_all_no_bad_part_enters(cell: Cell) -> None:
-    bad = [f"{kind}-{index:06d}" for kind in ("pit", "crack", "stain") for index in range(2)]
-    names = [f"good-{index:06d}" for index in range(34)]
+    bad = [f"{kind}-{index:06d}" for kind in ("pit", "stain") for index in (0, 2)]
+    names = [f"good-{index:06d}" for index in range(30)]
     for index, part_id in enumerate(bad):
         names.insert(5 * index + 2, part_id)
     for part_id in names:
@@ -161,7 +161,7 @@ def test_with_no_report_at_all_no_bad_part_enters(cell: Cell) -> None:
     summary = cell.harvester.run_once("plate")
     taken = {background.part_id for background in cell.learning.backgrounds("plate")}
     assert not taken & set(bad)
-    assert len(taken) >= 17  # at least half of the good parts
+    assert len(taken) >= 15  # at least half of the good parts
     proposed = {seed.part_id for seed in cell.learning.seeds("plate")}
     assert len(proposed & set(bad)) >= 3
     assert len(proposed - set(bad)) <= 2  # a person looks at each

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from cell.defects import SeedState
 from cell.verdicts import Outcome
 from daemon.harvest import Harvester
-from tests.daemon.harvest_cell import PIT, HarvestCell, picture, pit
+from daemon.harvest_nursery import MOST
+from tests.daemon.cells import eventually
+from tests.daemon.harvest_cell import PIT, HarvestCell, frames_of, picture, pit, verdict_of
 
 Levels = NDArray[np.float64]
 
@@ -135,7 +137,8 @@ def test_nobody_spoke_and_the_defect_shows_on_one_light_only(cell: HarvestCell) 
         assert seed.regions[0].channels == ("left",)
         mask, truth = cell.learning.read_mask(seed.mask), np.zeros((64, 80), np.bool_)
         truth[PIT] = True
-        assert (mask & truth).sum() / (mask | truth).sum() > 0.6
+        assert (mask & truth).sum() == truth.sum()
+        assert mask.sum() < 4 * truth.sum()  # drawn a few pixels wide; the pit is six
     assert len({proposed[name].regions[0].group for name in bad}) == 1
     assert summary["groups"][0]["channels"] == ["left"]
 
@@ -174,3 +177,28 @@ def test_a_background_that_is_reported_bad_later_is_told(cell: HarvestCell) -> N
     cell.report("good-3", Outcome.NG, "pit", source="gauge")
     (finding,) = cell.run()["findings"]
     assert "part good-3, which was reported bad" in finding["sentence"]
+
+
+def test_the_thread_begins_without_any_report_and_stays_bounded(cell: HarvestCell) -> None:
+    cell.harvester.start()
+    for number in range(MOST):
+        frames = frames_of(f"p-{number}", picture(number, spoil=pit if number == 9 else None))
+        cell.harvester.offer(frames, verdict_of(frames))
+        assert eventually(lambda seen=number: cell.harvester.summary("cover")["looked_at"] > seen, within_s=60)
+    assert eventually(lambda: len(cell.taken()) > MOST // 3, within_s=150)
+    cell.harvester.stop()
+    assert "p-9" not in cell.taken()
+    assert not list(cell.state.backgrounds.glob(".nursery-*"))
+    cost = cell.harvester.summary("cover")["cost"]
+    assert cost["parts"] == MOST
+    assert cost["mean_ms"] < 1.0
+
+
+def test_nothing_is_offered_while_the_line_is_behind(cell: HarvestCell) -> None:
+    cell.harvester.start()
+    frames = frames_of("p-1", picture(1))
+    cell.harvester.offer(frames, verdict_of(frames), behind=True)
+    cell.harvester.stop()
+    assert cell.harvester.passed_over == 1
+    assert cell.harvester.cost.parts == 0
+    assert cell.harvester.summary("cover")["looked_at"] == 0
