@@ -36,6 +36,16 @@ class LightSource(StrEnum):
     PARTS = "parts"  # the mean of many good parts: it holds the shading that they have in common
 
 
+class SeriesKind(StrEnum):
+    """Series of a still scene that a calibration is measured from: what lies before the camera."""
+
+    REPEATS = "repeats"  # a good part, lit as in production
+    DARK = "dark"  # the lights off
+    FLAT = "flat"  # an even, matt target
+    TARGET = "target"  # slanted edges, and dots at a known pitch
+    BALL = "ball"  # a matt ball of known radius on the flat target
+
+
 class NoiseModel(Record):
     """Temporal noise of one channel, EMVA 1288: variance(mu) = read_noise_dn^2 + 1/12 + gain_dn_per_e * (mu -
     offset_dn).

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from cell.calibration import SeriesKind
 from cell.clock import WallClock, utc_now
 from cell.errors import CameraError, DataError, StateError
 from cell.frames import Frame, Stack, StoredStack
 from cell.imaging.figures import levels as levels_of
 from cell.imaging.stillness import Checked, Series, check
 from cell.recipes import Channel, Recipe
-from cell.store.calibration_files import NewSeries, SeriesKind
+from cell.store.calibration_files import NewSeries
 from cell.store.layout import StateDir
 from cell.store.line_records import RecipeBook
 from daemon.acquire import Acquirer, shares_of

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cell.calibration import SeriesKind
 from cell.errors import DataError
 from cell.frames import StoredStack
 from cell.imaging.photon_transfer import MIN_REPEATS, Still, still
 from cell.imaging.stillness import Finding, check
 from cell.recipes import Recipe
-from cell.store.calibration_files import SeriesKind
 from cell.store.images import read_stack
 from trainer.datasets import check_fits
 

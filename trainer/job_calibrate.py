@@ -11,13 +11,12 @@ from datetime import datetime
 from typing import Any
 
 from cell import digest
-from cell.calibration import Calibration, Picture
+from cell.calibration import Calibration, Picture, SeriesKind
 from cell.clock import utc_now
 from cell.defects import Split
 from cell.errors import JobError
 from cell.frames import Stack
 from cell.jobs import Progress
-from cell.store.calibration_files import SeriesKind
 from cell.store.files import write_bytes
 from trainer.calibrate import Evidence, Known, curves_svg
 from trainer.calibrate import calibrate as measure

@@ -8,24 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from cell.calibration import SeriesKind
 from cell.frames import StoredStack
 from cell.store.files import disk_errors, make_folder, remove
 from cell.store.images import write_stack
-
-
-class SeriesKind(StrEnum):
-    """What lies before the camera, or that nothing shines."""
-
-    REPEATS = "repeats"  # a good part, lit as in production
-    DARK = "dark"  # the lights off
-    FLAT = "flat"  # an even, matt target
-    TARGET = "target"  # slanted edges, and dots at a known pitch
-    BALL = "ball"  # a matt ball of known radius on the flat target
-
 
 _ASIDE = "taking"
 

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
-from cell.calibration import Calibration, ChannelCalibration
+from cell.calibration import Calibration, ChannelCalibration, SeriesKind
 from cell.errors import NotFound
-from cell.store.calibration_files import SeriesKind
 from daemon.ctl import render
 from daemon.ctl.jobs import Wait, started
 from daemon.ctl.session import WORK_S, Session, records, session_of
