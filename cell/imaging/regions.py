@@ -26,8 +26,8 @@ _OWN_SHARE, _RING_QUANTILE = 0.12, 0.99
 #: Times the surroundings' quantile that a region must reach at a scale to be drawn there.
 _CLEAR = 3.0
 _MARGIN_PX = 24
-#: A region's own distance is that of its most different pixels, so many or such a share of the rough region.
-_CORE_PX, _CORE_SHARE = 8, 0.1
+#: A region's own distance is that of its most different pixels: such a share of the rough region, within these bounds.
+_CORE_PX, _CORE_SHARE, _MOST_CORE_PX = 8, 0.1, 30
 _EVERYWHERE = np.ones((3, 3), np.bool_)
 
 
@@ -66,7 +66,8 @@ def _drawn(region: Mask, maps: Maps, others: Mask) -> Mask:
         distance = _distance(ndimage.gaussian_filter(maps, (0, scale, scale), mode="nearest"), around)
         ring = float(np.quantile(distance[around], _RING_QUANTILE))
         ranked = np.sort(distance[region])
-        own = float(ranked[-min(max(_CORE_PX, round(_CORE_SHARE * ranked.size)), ranked.size)])
+        core = min(max(_CORE_PX, round(_CORE_SHARE * ranked.size)), _MOST_CORE_PX, ranked.size)
+        own = float(ranked[-core])
         if own < _CLEAR * ring:
             continue
         near = ndimage.binary_dilation(region, iterations=6) & ~others

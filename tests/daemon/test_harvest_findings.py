@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,12 +180,16 @@ def test_a_background_that_is_reported_bad_later_is_told(cell: HarvestCell) -> N
     assert "part good-3, which was reported bad" in finding["sentence"]
 
 
+def looked_at_more_than(cell: HarvestCell, parts: int) -> bool:
+    return bool(cell.harvester.summary("cover")["looked_at"] > parts)
+
+
 def test_the_thread_begins_without_any_report_and_stays_bounded(cell: HarvestCell) -> None:
     cell.harvester.start()
     for number in range(MOST):
         frames = frames_of(f"p-{number}", picture(number, spoil=pit if number == 9 else None))
         cell.harvester.offer(frames, verdict_of(frames))
-        assert eventually(lambda seen=number: cell.harvester.summary("cover")["looked_at"] > seen, within_s=60)
+        assert eventually(partial(looked_at_more_than, cell, number), within_s=60)
     assert eventually(lambda: len(cell.taken()) > MOST // 3, within_s=150)
     cell.harvester.stop()
     assert "p-9" not in cell.taken()
