@@ -23,7 +23,7 @@ from daemon.calibration import SeriesTaker
 from daemon.deploy import Deployer
 from daemon.errands import Errands
 from daemon.hardware import Hardware
-from daemon.harvest import Harvester
+from daemon.harvest.harvester import Harvester
 from daemon.notices import EventLog
 from daemon.process.watch import ProcessWatch
 from daemon.queries import Records, Status, version

@@ -39,7 +39,7 @@ from daemon.commands import HARVEST, HOUSEKEEPING, MODELS, QUERIES, RECIPES, Dis
 from daemon.deploy import Deployer
 from daemon.errands import Errands
 from daemon.hardware import Hardware
-from daemon.harvest import Harvester
+from daemon.harvest.harvester import Harvester
 from daemon.health import Beat, Health
 from daemon.inspect import Inspection, Inspector
 from daemon.light_sleep import LightSleep

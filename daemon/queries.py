@@ -19,7 +19,7 @@ from cell.verdicts import Verdict
 from daemon.acquire import Acquirer
 from daemon.archive import Archive
 from daemon.hardware_trigger import TriggerRun
-from daemon.harvest import Harvester
+from daemon.harvest.harvester import Harvester
 from daemon.notices import Conditions
 from daemon.process.watch import ProcessWatch
 from daemon.recovery import Attendant

@@ -21,7 +21,7 @@ from cell.store.learning import LearningStore
 from cell.store.line import LineStore
 from cell.store.line_records import ArchivedPart
 from cell.verdicts import Outcome
-from daemon.harvest import ACCEPTANCE
+from daemon.harvest.harvester import ACCEPTANCE
 from daemon.physical import PhysicalParts
 
 _LOG = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from cell.models import ModelManifest
 from cell.store.images import read_stack
 from cell.store.learning import LearningStore
 from cell.wire.client import Client
-from daemon.harvest import ACCEPTANCE
+from daemon.harvest.harvester import ACCEPTANCE
 from trainer.calibrate import curves_svg
 
 _FOLDER = Path(__file__).parents[2] / "var" / "demo"

@@ -22,7 +22,7 @@ from cell.store.learning import LearningStore
 from cell.store.line import LineStore
 from cell.store.line_records import ArchivedPart, PartReport
 from cell.verdicts import Outcome
-from daemon.harvest import Harvester
+from daemon.harvest.harvester import Harvester
 
 #: Numbers that a good part is described by when its diversity is counted, and width of their bins in deviations.
 _COMPONENTS, _BIN = 8, 0.5

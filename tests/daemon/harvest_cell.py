@@ -18,7 +18,7 @@ from cell.store.learning import LearningStore
 from cell.store.line import LineStore
 from cell.store.line_records import ArchivedPart, PartReport
 from cell.verdicts import Outcome, Verdict
-from daemon.harvest import Harvester
+from daemon.harvest.harvester import Harvester
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HEIGHT, WIDTH = 64, 80

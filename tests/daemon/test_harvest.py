@@ -24,7 +24,7 @@ from cell.store.learning import LearningStore
 from cell.store.line import LineStore
 from cell.store.line_records import ArchivedPart, PartReport
 from cell.verdicts import Outcome, Verdict
-from daemon.harvest import ACCEPTANCE, Harvester
+from daemon.harvest.harvester import ACCEPTANCE, Harvester
 from daemon.physical import PhysicalParts
 from drivers.sim.plate import recipe_for_plate
 from tests.cell.plates import flaw, plate

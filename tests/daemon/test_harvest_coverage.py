@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from daemon.harvest_coverage import BASE, Coverage
+from daemon.harvest.coverage import BASE, Coverage
 
 
 def figures(rng: np.random.Generator, *, level: float = 0.0) -> dict[str, float]:

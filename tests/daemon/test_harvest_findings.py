@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cell.defects import SeedState
 from cell.verdicts import Outcome
-from daemon.harvest import Harvester
-from daemon.harvest_nursery import MOST
+from daemon.harvest.harvester import Harvester
+from daemon.harvest.nursery import MOST
 from tests.daemon.cells import eventually
 from tests.daemon.harvest_cell import PIT, HarvestCell, frames_of, picture, pit, verdict_of
 

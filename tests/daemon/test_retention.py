@@ -26,7 +26,7 @@ from cell.store.learning import LearningStore
 from cell.store.line import LineStore
 from cell.store.line_records import ArchivedPart, PartReport
 from cell.verdicts import Outcome
-from daemon.harvest import ACCEPTANCE
+from daemon.harvest.harvester import ACCEPTANCE
 from daemon.physical import PhysicalParts
 from daemon.retention import Retention
 from tests.daemon.cells import Cell, contrast_model, eventually, running

@@ -9,8 +9,8 @@ from cell.defects import Background, Seed, SeedFinding, SeedRegion, Split
 from cell.frames import StoredStack
 from cell.imaging.likeness import regions_of
 from cell.store.learning import LearningStore
-from daemon.harvest_memory import Gathered, Shown
-from daemon.harvest_quality import Finding
+from daemon.harvest.memory import Gathered, Shown
+from daemon.harvest.quality import Finding
 
 #: Good parts kept of one recipe on either side of the split; later ones are refused as "enough".
 MOST_BACKGROUNDS = 600

@@ -20,11 +20,11 @@ from cell.store.files import write_bytes
 from cell.store.layout import StateDir
 from cell.store.learning import LearningStore
 from cell.verdicts import Outcome
-from daemon.harvest_coverage import Coverage
-from daemon.harvest_findings import Journal
-from daemon.harvest_nursery import Nursery
-from daemon.harvest_quality import Quality
-from daemon.harvest_sheet import ContactSheet
+from daemon.harvest.coverage import Coverage
+from daemon.harvest.findings import Journal
+from daemon.harvest.nursery import Nursery
+from daemon.harvest.quality import Quality
+from daemon.harvest.sheet import ContactSheet
 
 _LOG = logging.getLogger(__name__)
 

@@ -33,9 +33,10 @@ from cell.store.learning import LearningStore
 from cell.store.line import LineStore
 from cell.store.line_records import ArchivedPart, PartReport
 from cell.verdicts import Outcome, Verdict
-from daemon import harvest_keep, harvest_memory, harvest_nursery
-from daemon.harvest_memory import Gathered, Shown
-from daemon.harvest_quality import Finding, Subject, examine, remember
+from daemon.harvest import keeping, memory
+from daemon.harvest.memory import Gathered, Shown
+from daemon.harvest.nursery import LEAST
+from daemon.harvest.quality import Finding, Subject, examine, remember
 from daemon.physical import PhysicalParts
 
 _LOG = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ class Harvester:
         gathered = self._of(recipe_id)
         backgrounds = self._learning.backgrounds(recipe_id)
         seeds = self._learning.seeds(recipe_id)
-        sheet = harvest_memory.sheet_path(self._state, recipe_id)
+        sheet = memory.sheet_path(self._state, recipe_id)
         return {
             "recipe_id": recipe_id,
             "running": self.running,
@@ -186,7 +187,7 @@ class Harvester:
             "findings": gathered.journal.findings(len(backgrounds)) + self._reported_later(recipe_id),
             "coverage": gathered.coverage.table(),
             "complete": gathered.coverage.complete,
-            "groups": harvest_keep.groups_of(seeds),
+            "groups": keeping.groups_of(seeds),
             "sheet": str(sheet) if sheet.exists() else "",
         }
 
@@ -233,7 +234,7 @@ class Harvester:
         with self._lock:
             if recipe_id not in self._gathered:
                 recipe = self._line.recipes.get(recipe_id)
-                gathered = harvest_memory.recall(recipe, self._state, self._learning)
+                gathered = memory.recall(recipe, self._state, self._learning)
                 gathered.acceptance = self._set_aside(recipe_id)
                 self._gathered[recipe_id] = gathered
             return self._gathered[recipe_id]
@@ -265,12 +266,12 @@ class Harvester:
             gathered.model.add(stack.pixels, finding.mask, finding.view)
         if finding.kind == "background":
             remember(finding, stack, gathered.quality)
-        finding = harvest_keep.worth(gathered, finding, split)
+        finding = keeping.worth(gathered, finding, split)
         if finding.kind == "refused":
             gathered.journal.refused(finding.reason, shown.part_id)
             gathered.sheet.add(stack.pixels, f"refused: {finding.reason}")
             return True
-        harvest_keep.keep(self._learning, gathered, stack, shown, split, finding)
+        keeping.keep(self._learning, gathered, stack, shown, split, finding)
         return True
 
     def _wait(self, gathered: Gathered, stack: StoredStack, shown: Shown, finding: Finding) -> bool:
@@ -293,7 +294,7 @@ class Harvester:
         nursery = gathered.nursery
         learned: list[float | None] = [None] * len(nursery)
         if not gathered.model.ready:
-            if nursery.teachers < harvest_nursery.LEAST:
+            if nursery.teachers < LEAST:
                 self._send_away(gathered)
                 return
             _LOG.warning(
@@ -345,7 +346,7 @@ class Harvester:
             for background in self._learning.backgrounds(recipe_id)
             if (report := self._last_report(background.part_id)) is not None and report.outcome is Outcome.NG
         ]
-        return [harvest_keep.bad_background(background) for background in bad]
+        return [keeping.bad_background(background) for background in bad]
 
     def _last_report(self, part_id: str) -> PartReport | None:
         reports = self._line.reports.of_part(part_id)

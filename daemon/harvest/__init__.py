@@ -1,0 +1,1 @@
+"""Backgrounds and seed proposals out of the parts that the line judges anyway; `harvester` is the way in."""
