@@ -22,10 +22,10 @@ from cell.store.calibration_files import NewSeries
 from cell.store.layout import StateDir
 from cell.store.line_records import RecipeBook
 from daemon.acquire import Acquirer, shares_of
+from daemon.arguments import TakeSeriesArguments
 from daemon.recipes import ERRAND_S
 from daemon.states import EXECUTING
 from daemon.station import Station
-from daemon.vocabulary import TakeSeriesArguments
 from drivers.bench import Bench, Wanted
 from drivers.cameras.base import fault_of
 

@@ -18,6 +18,7 @@ from cell.store.files import write_bytes
 from cell.store.line import LineStore
 from cell.store.line_records import PartReport
 from cell.wire.server import Request
+from daemon import arguments as a
 from daemon import vocabulary as v
 from daemon.calibration import SeriesTaker
 from daemon.deploy import Deployer
@@ -113,7 +114,7 @@ class Dispatcher:
     def _aside(self, look: Callable[[Any], Result], worker: str = QUERIES) -> Handler:
         """Let a query be answered by a worker: a thousand results must not hold up a trigger."""
 
-        def handler(request: Request, arguments: v.Arguments) -> None:
+        def handler(request: Request, arguments: a.Arguments) -> None:
             self._rooms.errands.defer(worker, request, lambda: look(arguments))
 
         return handler
@@ -145,14 +146,14 @@ class Dispatcher:
         }
         return {name: self._aside(look, RECIPES) for name, look in looks.items()}
 
-    def _select_mode(self, _: Request, __: v.Arguments) -> Result:
+    def _select_mode(self, _: Request, __: a.Arguments) -> Result:
         return _moved(self._rooms.station.machine.fire(Cause.SELECT_MODE_AUTOMATIC))
 
-    def _halt(self, request: Request, arguments: v.CauseArguments) -> None:
+    def _halt(self, request: Request, arguments: a.CauseArguments) -> None:
         after = self._rooms.station.abort(Cause.HALT, _cause(arguments))
         self._end_production(request, after)
 
-    def _reset(self, request: Request, arguments: v.CauseArguments) -> None:
+    def _reset(self, request: Request, arguments: a.CauseArguments) -> None:
         after = self._rooms.station.abort(Cause.RESET, _cause(arguments))
         self._end_production(request, after)
 
@@ -163,10 +164,10 @@ class Dispatcher:
 
         self._rooms.errands.defer(RECIPES, request, work)
 
-    def _confirm_all(self, _: Request, arguments: v.ConfirmArguments) -> Result:
+    def _confirm_all(self, _: Request, arguments: a.ConfirmArguments) -> Result:
         return {"Error": 0, "Confirmed": self._rooms.store.conditions.confirm_all(arguments.Comment)}
 
-    def _prepare(self, request: Request, arguments: v.RecipeArguments) -> None:
+    def _prepare(self, request: Request, arguments: a.RecipeArguments) -> None:
         def work() -> Result:
             prepared, model_digest = self._rooms.recipes.prepare(arguments.RecipeId)
             recipe = prepared.recipe
@@ -180,14 +181,14 @@ class Dispatcher:
         self._rooms.station.machine.check(Cause.PREPARE_RECIPE)
         self._rooms.errands.defer(RECIPES, request, work)
 
-    def _unprepare(self, request: Request, arguments: v.OptionalRecipeArguments) -> None:
+    def _unprepare(self, request: Request, arguments: a.OptionalRecipeArguments) -> None:
         def work() -> Result:
             self._rooms.recipes.unprepare(arguments.RecipeId)
             return _moved(self._rooms.station.machine.now)
 
         self._rooms.errands.defer(RECIPES, request, work)
 
-    def _add_recipe(self, request: Request, arguments: v.AddRecipeArguments) -> None:
+    def _add_recipe(self, request: Request, arguments: a.AddRecipeArguments) -> None:
         recipe = arguments.Recipe
 
         def work() -> Result:
@@ -200,7 +201,7 @@ class Dispatcher:
 
         self._rooms.errands.defer(RECIPES, request, work)
 
-    def _remove_recipe(self, request: Request, arguments: v.RecipeArguments) -> None:
+    def _remove_recipe(self, request: Request, arguments: a.RecipeArguments) -> None:
         def work() -> Result:
             store, recipe_id = self._rooms.store.recipes, arguments.RecipeId
             version = self._rooms.recipes.remove(recipe_id, self._rooms.settings.recipes_dir)
@@ -208,10 +209,10 @@ class Dispatcher:
 
         self._rooms.errands.defer(RECIPES, request, work)
 
-    def _start_single(self, request: Request, arguments: v.StartArguments) -> None:
+    def _start_single(self, request: Request, arguments: a.StartArguments) -> None:
         self._rooms.station.trigger(request, arguments)
 
-    def _start_continuous(self, request: Request, arguments: v.StartContinuousArguments) -> Result | None:
+    def _start_continuous(self, request: Request, arguments: a.StartContinuousArguments) -> Result | None:
         station, parameters = self._rooms.station, arguments.Parameters
         if not station.on_line:
             if parameters.triggered:
@@ -228,10 +229,10 @@ class Dispatcher:
         self._rooms.errands.defer(RECIPES, request, work)
         return None
 
-    def _announce(self, request: Request, arguments: v.AnnounceArguments) -> None:
+    def _announce(self, request: Request, arguments: a.AnnounceArguments) -> None:
         self._rooms.station.announce(request, arguments)
 
-    def _activate(self, _: Request, arguments: v.ConfigurationArguments) -> Result:
+    def _activate(self, _: Request, arguments: a.ConfigurationArguments) -> Result:
         station = self._rooms.station
         prepared = station.prepared
         if prepared is None:
@@ -240,7 +241,7 @@ class Dispatcher:
         station.prepared = replace(prepared, configuration_id=arguments.ConfigurationId)
         return {"Error": 0, "ConfigurationId": arguments.ConfigurationId}
 
-    def _report_part(self, _: Request, arguments: v.ReportArguments) -> Result:
+    def _report_part(self, _: Request, arguments: a.ReportArguments) -> Result:
         report = PartReport(
             part_id=arguments.part_id,
             outcome=arguments.outcome,
@@ -252,7 +253,7 @@ class Dispatcher:
         self._rooms.harvester.report(report)
         return {"part_id": report.part_id, "outcome": str(report.outcome)}
 
-    def _harvest_run(self, request: Request, arguments: v.HarvestArguments) -> None:
+    def _harvest_run(self, request: Request, arguments: a.HarvestArguments) -> None:
         recipe_id = self._recipe_id(arguments.recipe_id)
         harvester = self._rooms.harvester
         self._rooms.errands.defer(HARVEST, request, lambda: {"harvest": harvester.run_once(recipe_id)})
@@ -261,7 +262,7 @@ class Dispatcher:
         change()
         return {"harvesting": goes_on}
 
-    def _process_changed(self, request: Request, arguments: v.ProcessChangedArguments) -> None:
+    def _process_changed(self, request: Request, arguments: a.ProcessChangedArguments) -> None:
         recipe_id, process = self._recipe_id(arguments.recipe_id), self._rooms.process
 
         def work() -> Result:
@@ -271,7 +272,7 @@ class Dispatcher:
 
         self._rooms.errands.defer(HARVEST, request, work)
 
-    def _process_ordinary(self, request: Request, arguments: v.ProcessOrdinaryArguments) -> None:
+    def _process_ordinary(self, request: Request, arguments: a.ProcessOrdinaryArguments) -> None:
         recipe_id = self._recipe_id(arguments.recipe_id)
 
         def work() -> Result:
@@ -280,16 +281,16 @@ class Dispatcher:
 
         self._rooms.errands.defer(HARVEST, request, work)
 
-    def _deploy(self, request: Request, arguments: v.DeployArguments) -> None:
+    def _deploy(self, request: Request, arguments: a.DeployArguments) -> None:
         def work() -> Result:
             return self._rooms.deployer.deploy(arguments.model, promote=arguments.promote, by=arguments.by)
 
         self._rooms.errands.defer(MODELS, request, work)
 
-    def _promote(self, request: Request, arguments: v.PromoteArguments) -> None:
+    def _promote(self, request: Request, arguments: a.PromoteArguments) -> None:
         self._rooms.errands.defer(MODELS, request, lambda: self._rooms.deployer.promote(arguments.by))
 
-    def _roll_back(self, request: Request, arguments: v.RollbackArguments) -> None:
+    def _roll_back(self, request: Request, arguments: a.RollbackArguments) -> None:
         def work() -> Result:
             return self._rooms.deployer.roll_back(arguments.recipe_id, arguments.by)
 
@@ -313,7 +314,7 @@ def _internal(recipe: Recipe, digest: str = "") -> Result:
     return {"Id": recipe.recipe_id, "Version": str(recipe.version), "Hash": digest, "HashAlgorithm": "SHA-256"}
 
 
-def _cause(arguments: v.CauseArguments) -> str:
+def _cause(arguments: a.CauseArguments) -> str:
     if arguments.CauseDescription:
         return arguments.CauseDescription
     return f"cause {arguments.Cause}" if arguments.Cause else ""

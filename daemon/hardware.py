@@ -18,10 +18,10 @@ from cell.store.files import remove
 from cell.store.layout import StateDir
 from cell.store.line_records import RecipeBook
 from daemon.acquire import Acquirer
+from daemon.arguments import TakeArguments
 from daemon.recipes import ERRAND_S
 from daemon.states import EXECUTING
 from daemon.station import Station
-from daemon.vocabulary import TakeArguments
 from drivers.bench import Bench, Facts, Taken, Wanted, adjusted, figures_of, save_frames
 from drivers.cameras.base import fault_of
 

@@ -18,6 +18,7 @@ from cell.store.line import LineStore, VerdictFilter
 from cell.verdicts import Verdict
 from daemon.acquire import Acquirer
 from daemon.archive import Archive
+from daemon.arguments import EventsArguments, ResultListArguments
 from daemon.hardware_trigger import TriggerRun
 from daemon.harvest.harvester import Harvester
 from daemon.notices import Conditions
@@ -26,7 +27,6 @@ from daemon.recovery import Attendant
 from daemon.reply import result_of
 from daemon.station import Prepared, Station
 from daemon.swap import LoadedModel, ModelSlot
-from daemon.vocabulary import EventsArguments, ResultListArguments
 
 Result = dict[str, Any]
 

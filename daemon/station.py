@@ -22,19 +22,19 @@ from cell.recipes import Recipe
 from cell.store.line import LineStore
 from cell.verdicts import Verdict
 from cell.wire.server import Request
-from daemon.hardware_trigger import TriggerRun
-from daemon.line import Line, PartSource
-from daemon.notices import Conditions, EventLog
-from daemon.parts import ABORTED, Part
-from daemon.reply import Answers
-from daemon.states import EXECUTING, Cause, Snapshot, State, StateMachine
-from daemon.vocabulary import (
+from daemon.arguments import (
     AnnounceArguments,
     ContinuousParameters,
     SingleParameters,
     StartArguments,
     StartContinuousArguments,
 )
+from daemon.hardware_trigger import TriggerRun
+from daemon.line import Line, PartSource
+from daemon.notices import Conditions, EventLog
+from daemon.parts import ABORTED, Part
+from daemon.reply import Answers
+from daemon.states import EXECUTING, Cause, Snapshot, State, StateMachine
 
 #: Latencies kept for the status.
 _RECENT = 1000
