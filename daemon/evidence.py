@@ -185,13 +185,14 @@ def doubt_of_frame(frame: Frame, channel: Channel, recipe: Recipe) -> Doubt | No
         got = f"{frame.shape[1]}x{frame.shape[0]} {frame.pixels.dtype} at {frame.bit_depth} bit"
         detail = f"channel {channel.name} came as {got}; correct the recipe or the camera"
         return Doubt(AcquisitionFault.WRONG_SIZE, detail, (channel.name,))
-    for other in recipe.channels:
-        if not _taken_as(frame, channel) and _taken_as(frame, other):
-            detail = (
-                f"channel {channel.name} came with {frame.exposure_us:g} us and {frame.gain_db:g} dB, which are "
-                f"those of {other.name}"
-            )
-            return Doubt(AcquisitionFault.SWAPPED, detail, (channel.name, other.name))
+    # A simulator without an exposure time tells 0.
+    if frame.exposure_us > 0 and not _taken_as(frame, channel):
+        detail = f"channel {channel.name} came with {frame.exposure_us:g} us and {frame.gain_db:g} dB, which are "
+        others = [other.name for other in recipe.channels if _taken_as(frame, other)]
+        if others:
+            return Doubt(AcquisitionFault.SWAPPED, f"{detail}those of {others[0]}", (channel.name, others[0]))
+        asked = f"{channel.exposure_us:g} us and {channel.gain_db:g} dB"
+        return Doubt(AcquisitionFault.SWAPPED, f"{detail}no channel's; {asked} were asked for", (channel.name,))
     return None
 
 

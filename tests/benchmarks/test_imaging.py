@@ -42,13 +42,14 @@ def test_small_runs_of_all_sections_reach_what_so_few_sets_can(
         (4, 1.0, 0),
     ]
     assert len(report["lights"]) == 6
-    assert set(report["machine"]) == {"cpus", *sections}
+    assert set(report["machine"]) == {"cpus", "light_sleep", *sections}
     printed = capsys.readouterr().out
     reached = {aim["reached"] for aim in report["aims"]}
     # What takes time may be missed on a busy machine; what must never be wrong is not.
-    assert all(
-        aim["reached"] != "no" for aim in report["aims"] if "pylon" not in aim["aim"] and "p99.9" not in aim["aim"]
-    )
+    timed = ("pylon", "p99.9", "a minute", "a second")
+    lasting = [aim for aim in report["aims"] if not any(word in aim["aim"] for word in timed)]
+    assert lasting
+    assert [aim for aim in lasting if aim["reached"] == "no"] == []
     assert code == int("no" in reached)
     assert "what it must reach" in printed
 

@@ -56,7 +56,7 @@ def trainer(settings: Settings, command: Callable[[str], Sequence[str]] = child_
 
 
 @contextmanager
-def pages(settings: Settings, timeout_s: float = 5.0) -> Iterator[str]:
+def pages(settings: Settings, timeout_s: float = 30.0) -> Iterator[str]:
     """Serve the real pages until the block ends; gives their address."""
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(

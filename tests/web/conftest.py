@@ -38,7 +38,7 @@ def page(browser: Any) -> Iterator[Any]:
     """A fresh page, without cookies; an error of its scripts or its content security policy fails the test."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     opened = context.new_page()
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(40_000)
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened
