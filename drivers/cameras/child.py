@@ -13,6 +13,7 @@ Ctrl-C and systemd's SIGTERM reach the whole group; they are the daemon's to fol
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import faulthandler
 import logging
@@ -21,7 +22,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -50,6 +51,7 @@ class Host:
         self._recipe: Recipe | None = None
         self._slots = SlotWriter()
         self._mishap: tuple[str, str] | None = None
+        self._beside = Limit()  # of what the driver does between two calls
         self._calls: dict[str, Callable[..., Any]] = {
             "open": self._open,
             "configure": self._configure,
@@ -67,14 +69,23 @@ class Host:
                 self._slots.attach(descriptors[0], call.arguments.pop("slot_bytes"))
             except OSError as error:
                 raise CameraError(f"the frames' memory can't be mapped: {error.strerror}; free some") from error
-        if self._mishap is not None and self._mishap[0] == call.name:
-            come_to_grief(self._mishap[1])
+        self._suffer(call.name)
         return self._calls[call.name](**call.arguments)
 
     def close(self) -> None:
         """Release the device."""
         if self._camera is not None:
             self._camera.close()
+
+    @contextlib.contextmanager
+    def _guard(self, seconds: float) -> Iterator[None]:
+        with self._beside.during(seconds):
+            self._suffer("prepare")
+            yield
+
+    def _suffer(self, what: str) -> None:
+        if self._mishap is not None and self._mishap[0] == what:
+            come_to_grief(self._mishap[1])
 
     @property
     def _driver(self) -> Camera:
@@ -95,6 +106,8 @@ class Host:
         self._camera = CAMERAS[self._settings.driver](self._settings, self._scene)
         if hasattr(self._camera, "allocate"):
             self._camera.allocate = self._slots.allocate
+        if hasattr(self._camera, "readiness"):
+            self._camera.readiness.guard = self._guard
         if self._recipe is not None:
             self._camera.configure(self._recipe)
         return self._identity()
@@ -175,6 +188,15 @@ class Limit:
         whole = int(seconds)
         period = (ctypes.c_long * 4)(0, 0, whole, int((seconds - whole) * 1e9))
         self._libc.timer_settime(self._timer, 0, period, None)
+
+    @contextlib.contextmanager
+    def during(self, seconds: float) -> Iterator[None]:
+        """End the process when what is done inside takes longer; see `drivers.cameras.readiness.Guard`."""
+        self.set(seconds + _MARGIN_S)
+        try:
+            yield
+        finally:
+            self.set(0)
 
 
 class _SignalEvent(ctypes.Structure):

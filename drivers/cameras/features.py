@@ -8,7 +8,7 @@ library gives its nodes to :class:`GenApiFeatures` through a :class:`NodeMap`; b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -46,6 +46,10 @@ OTHER_VALUES: dict[tuple[str, str], tuple[str, ...]] = {
 #: Steps of features whose cameras round to a step that they don't declare, in the feature's unit: exposures to sensor
 #: clocks or rows, gains to a register's step. The largest of these and the declared one counts.
 _STEPS: dict[str, tuple[float, float]] = {"ExposureTime": (1.0, 0.005), "Gain": (0.1, 0.0)}
+#: How the features that decide on exposure and gain begin.
+OF_EXPOSURE = ("Exposure", "Gain")
+#: What lights on a camera's lines are switched with, between one exposure and the next.
+_FOR_LIGHT = ("Line", "UserOutput", "Timer")
 #: What any float may differ by: registers of single precision.
 _SINGLE_PRECISION = 1e-6
 
@@ -102,6 +106,10 @@ class GenApiFeatures:
         self._found: dict[str, _Node] = {}
         #: Rises with every write to exposure or gain, whoever makes it.
         self.exposure_writes = 0
+        #: Rises with every write and command but those that switch light, whoever makes it.
+        self.changes = 0
+        #: Called with the name of a feature that is about to be read.
+        self.before_read: Callable[[str], None] = _nothing
 
     def forget(self) -> None:
         """Drop the nodes of a device that is closed."""
@@ -143,6 +151,7 @@ class GenApiFeatures:
 
     def read(self, name: str) -> Value:
         """See the contract."""
+        self.before_read(name)
         node = self._node(name)
         if node.access not in _READABLE or node.kind is Kind.COMMAND:
             raise CameraError(
@@ -161,7 +170,8 @@ class GenApiFeatures:
                 "when it can"
             )
         wanted = self._fitting(node, name, value)
-        self.exposure_writes += name.startswith(("Exposure", "Gain"))
+        self.exposure_writes += name.startswith(OF_EXPOSURE)
+        self.changes += not name.startswith(_FOR_LIGHT)
         with self._translated(name, f"be set to {_shown(value)}"):
             node.set(wanted)
             actual = node.value
@@ -186,6 +196,7 @@ class GenApiFeatures:
         node = self._node(name)
         if node.kind is not Kind.COMMAND or node.access not in _WRITABLE:
             raise CameraError(f"camera {self.camera}: {name} can't be executed now; see the camera's manual")
+        self.changes += 1
         with self._translated(name, "be executed"):
             node.execute()
 
@@ -306,6 +317,10 @@ def sentence(error: BaseException) -> str:
     """Return the first line of a vendor's message without its file and line, and without a full stop."""
     text = str(error).strip().splitlines()
     return text[0].split(" : ")[0].rstrip(".") if text else type(error).__name__
+
+
+def _nothing(name: str) -> None:
+    del name
 
 
 def _step_of(name: str, value: Value) -> float:

@@ -181,7 +181,8 @@ class IsolatedCamera:
     def emulate(self, action: str, *arguments: Any) -> Any:
         """Do to an emulated camera what never happens on request to a real one; from any thread, during any call.
 
-        ``emulate("mishap", CALL, KIND)`` lets the process come to grief at the next call of that name: KIND is
+        ``emulate("mishap", CALL, KIND)`` lets the process come to grief at the next call of that name, or while pylon's
+        driver is made ready for the next trigger if CALL is ``"prepare"``: KIND is
         ``"hang"``, for ever and without letting go of the interpreter, or a signal's name such as ``"SIGSEGV"``. Any
         other action is a method of the driver that stands in its ``EMULATED_ACTIONS``, such as ``inject``, ``plug_in``
         and ``fire`` of the simulated camera. Raises `CameraError`, and `DataError` for an unknown part.

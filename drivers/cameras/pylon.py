@@ -17,18 +17,18 @@ import numpy as np
 
 from cell.clock import Monotonic, monotonic
 from cell.errors import AcquisitionTimeout, CameraError, ConfigurationError, SdkMissing
-from cell.frames import AcquisitionFault, Frame, Pixels
+from cell.frames import AcquisitionFault, Frame
 from cell.recipes import Channel, Recipe
 from cell.settings import CameraSettings
-from drivers.cameras.arming import Armed, arm, buffers_for, expose_as, exposures_of
+from drivers.cameras.arming import Armed, arm, buffers_for, exposures_of
 from drivers.cameras.assembly import Assembly, Delivery
 from drivers.cameras.base import Allocate, Meanwhile, nothing
 from drivers.cameras.chunks import ChunkData
 from drivers.cameras.features import GenApiFeatures, sentence
 from drivers.cameras.pylon_nodes import CameraNodes, ResultNodes, format_names
 from drivers.cameras.pylon_removal import RemovalWatch
-from drivers.cameras.simulated_stage import deepen
-from drivers.sim.folder_feed import FolderFeed
+from drivers.cameras.pylon_stage import PylonStage
+from drivers.cameras.readiness import Exposer, Readiness
 
 if TYPE_CHECKING:
     from drivers.sim.scene import Scene
@@ -58,39 +58,46 @@ class PylonCamera:
     def __init__(self, settings: CameraSettings, scene: Scene | None = None, clock: Monotonic = monotonic) -> None:
         self._pylon = sdk()
         self._settings = settings
-        self._scene = scene
+        self._stage = PylonStage(scene)
         self._clock = clock
         self._timeout_ms = max(1, int(settings.frame_timeout_s * 1e3))
         self._recipe: Recipe | None = None  # the last one asked for, also when the camera refused it
         self._armed: Armed | None = None  # set up and grabbing
         self._closed = False
         self._clean = False  # no frame of an earlier trigger can be under way
-        self._written: tuple[float, float, int] | None = None
-        self._actual = (0.0, 0.0)
-        self._feed: FolderFeed | None = None
         self._camera: Any = None
         self._watch: RemovalWatch | None = None
         self._found: tuple[str, Any] | None = None  # the device, and the name that it was found under
         self._formats = format_names(self._pylon)
         self._nodes = CameraNodes(self._pylon.GenericException)
         self.allocate: Allocate = np.empty
-        self.features = GenApiFeatures(settings.device, self._nodes)
+        self._features = GenApiFeatures(settings.device, self._nodes)
+        #: Makes the camera ready for its next trigger beside everything else.
+        self.readiness = Readiness((self._pylon.GenericException,), settings.frame_timeout_s, clock)
+        self._exposer = Exposer(self._features, self.readiness, self._takes_trigger)
         self._assembly = Assembly(settings.device)
         self.name, self.emulated = self._open()
+
+    @property
+    def features(self) -> GenApiFeatures:
+        """See the contract. Raises `AcquisitionTimeout` when the camera does not return from being prepared."""
+        self.readiness.settle()
+        return self._features
 
     def configure(self, recipe: Recipe) -> None:
         """See the contract."""
         self._recipe = recipe
         self._armed = None
-        self._written = None
         if self._camera is None:
             raise CameraError(f"camera {self.name} is not open; check its cable and power")
         try:
             self._stop()
-            armed = arm(self.features, recipe, self._settings, emulated=self.emulated)
+            armed = arm(self._features, recipe, self._settings, emulated=self.emulated)
             self._assembly.set_up(recipe, armed)
-            self._feed_emulator(recipe)
+            if self.emulated:
+                self._stage.set_up(self._features, recipe)
             self._camera.MaxNumBuffer.Value = buffers_for(recipe, self._settings)
+            self._exposer.set_up(exposures_of(recipe), emulated=self.emulated)
             self._start()
         except self._pylon.GenericException as error:
             self._stop_quietly()
@@ -115,10 +122,9 @@ class PylonCamera:
                 self._stop()
                 self._start()
                 self._clean = False
-            self._set_exposure(channel)
-            shown = self._show(recipe, channel)
-            if not camera.WaitForFrameTriggerReady(self._timeout_ms, pylon.TimeoutHandling_Return):
-                raise AcquisitionTimeout(f"channel {channel.name}: camera {self.name} takes no trigger; power-cycle it")
+            self._exposer.check(channel)
+            self._stage.show(recipe, channel)
+            actual = self._exposer.make_ready(channel, self._timeout_ms)
             before = self._clock()
             camera.TriggerSoftware.Execute()
             meanwhile()
@@ -131,21 +137,19 @@ class PylonCamera:
                     f"channel {channel.name}: no frame from camera {self.name} within {self._timeout_ms} ms; "
                     "check its cable and bandwidth"
                 )
-            frame = self._assembly.take(delivery, channel, self._actual, self.allocate, (before, self._clock()))
+            exposed = before, self._clock()
+            self._exposer.prepare(channel)
+            frame = self._assembly.take(delivery, channel, actual, self.allocate, exposed)
         except pylon.GenericException as error:
             raise self._failed(channel, error) from error
-        if shown is not None and not np.array_equal(shown, frame.pixels):
-            raise CameraError(
-                f"channel {channel.name}: the emulated camera delivered another picture than was put before it",
-                fault=AcquisitionFault.SWAPPED,
-            )
+        self._stage.require_shown(frame)
         self._clean = True
         return frame
 
     def await_frame(self, channel: Channel, timeout_s: float) -> Frame | None:
         """See the contract."""
         _, armed = self._ready(software=False)
-        actual = armed.actual.get(channel.name, self._actual)
+        actual = armed.actual.get(channel.name, (0.0, 0.0))
         timeout_ms = max(1, round(timeout_s * 1e3))
         try:
             frame = self._assembly.awaited(
@@ -171,9 +175,8 @@ class PylonCamera:
         """See the contract."""
         self._closed = True
         self._release()
-        if self._feed is not None:
-            self._feed.close()
-            self._feed = None
+        self.readiness.close()
+        self._stage.close()
 
     def fire(self) -> None:
         """Let an emulated camera that waits for its line expose once for each exposure of the recipe.
@@ -184,18 +187,18 @@ class PylonCamera:
         recipe, _ = self._ready(software=False)
         with contextlib.suppress(self._pylon.GenericException):
             for channel in exposures_of(recipe):
-                self._show(recipe, channel)
+                self._stage.show(recipe, channel)
                 self._camera.WaitForFrameTriggerReady(self._timeout_ms, self._pylon.TimeoutHandling_Return)
                 self._camera.TriggerSoftware.Execute()
 
     def remove(self) -> None:
         """Let an emulated camera look as if its cable had been pulled, until :meth:`recover`."""
-        self.features.execute("FirePnPCallback")
+        self._features.execute("FirePnPCallback")
 
     def truncate_next(self) -> None:
         """Let an emulated camera's next buffer come incomplete."""
-        self.features.write("ForceFailedBufferCount", 1)
-        self.features.execute("ForceFailedBuffer")
+        self._features.write("ForceFailedBufferCount", 1)
+        self._features.execute("ForceFailedBuffer")
 
     def _open(self) -> tuple[str, bool]:
         pylon = self._pylon
@@ -212,7 +215,7 @@ class PylonCamera:
         except pylon.GenericException as error:
             self._release()
             raise opening_error(serial, error) from error
-        self.features.camera = serial
+        self._features.camera = serial
         self._assembly.opened(serial)
         return serial, emulated
 
@@ -250,37 +253,8 @@ class PylonCamera:
         if node is not None and node.IsValid() and node.IsWritable():
             node.Value = max(node.Min, min(node.Max, _HEARTBEAT_MS))
 
-    def _feed_emulator(self, recipe: Recipe) -> None:
-        """Put the scene in front of an emulated camera."""
-        if not self.emulated or self._scene is None:
-            return
-        if self._feed is not None and self._feed.bit_depth != recipe.bit_depth:
-            self._feed.close()
-            self._feed = None
-        if self._feed is None:
-            self._feed = FolderFeed(recipe.bit_depth)
-        self._feed.put(deepen(np.zeros((recipe.height, recipe.width), np.uint8), recipe.bit_depth))
-        self.features.write("TestImageSelector", "Off")
-        self.features.write("ImageFilename", str(self._feed.folder))
-        self.features.write("ImageFileMode", "On")
-
-    def _show(self, recipe: Recipe, channel: Channel) -> Pixels | None:
-        """Put what the scene shows now before an emulated camera and return what must come back of it."""
-        if self._feed is None or self._scene is None:
-            return None
-        pixels = self._scene.picture(
-            recipe.height, recipe.width, channel.exposure_us, channel.gain_db, recipe.bit_depth
-        )
-        pixels = deepen(pixels, recipe.bit_depth)
-        self._feed.put(pixels)
-        return pixels if channel.plane == "mono" else None
-
-    def _set_exposure(self, channel: Channel) -> None:
-        """Write exposure and gain when they change, or when somebody else wrote them."""
-        if self._written != (channel.exposure_us, channel.gain_db, self.features.exposure_writes):
-            self._written = None
-            self._actual = expose_as(self.features, channel, emulated=self.emulated)
-            self._written = (channel.exposure_us, channel.gain_db, self.features.exposure_writes)
+    def _takes_trigger(self, timeout_ms: int) -> bool:
+        return bool(self._camera.WaitForFrameTriggerReady(timeout_ms, self._pylon.TimeoutHandling_Return))
 
     def _retrieve(self, channel: Channel, armed: Armed, timeout_ms: int) -> Delivery | None:
         """Return the next whole buffer, None when there is none in time. Raises `CameraError` for one that is not."""
@@ -338,12 +312,13 @@ class PylonCamera:
         self._clean = True
 
     def _stop(self) -> None:
+        self._exposer.forget()
         self._assembly.let_go()
         if self._camera.IsGrabbing():
             self._camera.StopGrabbing()
 
     def _stop_quietly(self) -> None:
-        with contextlib.suppress(self._pylon.GenericException):
+        with contextlib.suppress(self._pylon.GenericException, AcquisitionTimeout):
             self._stop()
 
     def _release(self) -> None:
@@ -351,7 +326,7 @@ class PylonCamera:
         if self._camera is None:
             return
         self._stop_quietly()
-        self.features.forget()
+        self._features.forget()
         self._nodes.detach()
         if self._watch is not None:
             with contextlib.suppress(self._pylon.GenericException):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,10 @@ def _fails(camera: PylonCamera, recipe: Recipe) -> HardwareError:
     return caught.value
 
 
+def _note_exposure(camera: PylonCamera, had: list[float]) -> None:
+    had.append(float(camera._camera.ExposureTimeAbs.Value))
+
+
 def test_every_exposure_gives_the_picture_that_lies_there(camera: PylonCamera, scene: Pictures, recipe: Recipe) -> None:
     assert camera.emulated
     ids = []
@@ -79,8 +84,10 @@ def test_every_exposure_gives_the_picture_that_lies_there(camera: PylonCamera, s
 def test_exposure_stands_in_the_frame_as_the_camera_says_it(camera: PylonCamera, recipe: Recipe) -> None:
     for asked in (500.0, 1234.0):
         channel = recipe.channels[0].model_copy(update={"exposure_us": asked})
-        frame = camera.expose(channel)
-        assert frame.exposure_us == camera._camera.ExposureTimeAbs.Value  # the one that has an effect
+        had: list[float] = []
+        # The one that has an effect, while it has it.
+        frame = camera.expose(channel, partial(_note_exposure, camera, had))
+        assert had == [frame.exposure_us]
         assert frame.exposure_us == pytest.approx(asked, rel=0.02)
 
 
@@ -88,8 +95,9 @@ def test_what_somebody_else_wrote_does_not_expose_the_next_channel(camera: Pylon
     channel = recipe.channels[0]
     camera.expose(channel)
     camera.features.write("ExposureTime", 40_000.0)
-    frame = camera.expose(channel)
-    assert camera.features.read("ExposureTime") == frame.exposure_us
+    had: list[float] = []
+    frame = camera.expose(channel, partial(_note_exposure, camera, had))
+    assert had == [frame.exposure_us]
     assert frame.exposure_us == pytest.approx(channel.exposure_us, rel=0.005)
 
 
@@ -176,8 +184,8 @@ def test_recovery_goes_on_with_the_recipe_after_it_failed(camera: PylonCamera, r
 def test_a_closed_camera_leaves_no_files_and_says_so(scene: Pictures, recipe: Recipe) -> None:
     opened = PylonCamera(CameraSettings(), scene)
     opened.configure(recipe)
-    assert opened._feed is not None
-    folder = opened._feed.folder
+    assert opened._stage.feed is not None
+    folder = opened._stage.feed.folder
     assert folder.exists()
     opened.close()
     opened.close()
