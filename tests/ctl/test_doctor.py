@@ -12,7 +12,7 @@ import pytest
 
 from cell.recipes import Recipe
 from cell.settings import CameraSettings, Settings
-from daemon.ctl.doctor import host, network, usb
+from daemon.ctl.doctor import host, network, permissions, usb
 from daemon.ctl.doctor.machine import Check, Level, Machine
 from tests.ctl.bench_cell import configured, runner, twelve_bit
 
@@ -142,7 +142,10 @@ def test_a_firewall_is_named_with_the_way_through(root: Path, file: str, command
 
 def test_no_wired_interface_is_said(tmp_path: Path) -> None:
     wired(tmp_path, state="down")
-    assert [check.level for check in network.checks(Machine(tmp_path))] == [Level.UNKNOWN]
+    checks = network.checks(Machine(tmp_path))
+    assert found(checks, "MTU").level is Level.UNKNOWN
+    assert "plug" in found(checks, "MTU").mend
+    assert {"receive buffer", "packet queue", "lost datagrams", "firewall"} < {check.name for check in checks}
 
 
 def plugged(root: Path, speed: int = 5000, mode: int = 0o664) -> Path:
@@ -160,7 +163,9 @@ def plugged(root: Path, speed: int = 5000, mode: int = 0o664) -> Path:
 
 
 def test_a_usb_camera_needs_memory_speed_and_permission(root: Path) -> None:
-    assert [check.level for check in usb.checks(Machine(root))] == [Level.ADVICE], "no camera is there"
+    checks = usb.checks(Machine(root))
+    assert [check.name for check in checks] == ["USB memory", "USB permission"], "no camera is there"
+    assert {check.level for check in checks} == {Level.ADVICE}
     plugged(root, speed=480)
     account = Machine(root, account="nobody")
     checks = usb.checks(account)
@@ -205,9 +210,8 @@ def test_the_libraries_of_the_drivers_are_looked_for(root: Path, tmp_path: Path)
     checks = host.checks(Machine(root), settings("pylon", "genicam"), version)
     assert found(checks, "harvesters").level is Level.WRONG
     assert "pip install harvesters" in found(checks, "harvesters").mend
-    assert {check.name for check in host.checks(Machine(root), settings("simulated"), version)}.isdisjoint(
-        {"pypylon", "harvesters", "GenTL producers"}
-    )
+    named = {check.name for check in host.checks(Machine(root), settings("simulated"), version)}
+    assert named.isdisjoint({"pypylon", "harvesters", "pylon transport layers"})
 
 
 def producers(root: Path, *files: Path, searched: str = "") -> list[Check]:
@@ -231,6 +235,50 @@ def test_a_producer_is_loaded_where_it_can_do_no_harm(root: Path, tmp_path: Path
     checks = producers(root, real, broken, missing)
     assert [check.level for check in checks] == [Level.OK, Level.WRONG, Level.WRONG]
     assert "ldd" in checks[1].mend
+
+
+def test_every_driver_is_checked_for_all_that_loses_frames(root: Path) -> None:
+    """Permissions, producers, network, USB and clock: what is missing may be what another driver would need."""
+    wanted = {"MTU", "receive buffer", "USB memory", "USB permission", "real-time permission", "clock"}
+    for driver, producer in (("pylon", Level.OK), ("simulated", Level.OK), ("genicam", Level.WRONG)):
+        settings = Settings(camera=CameraSettings.model_validate({"driver": driver}), recipes_dir=root / "none")
+        machine = Machine(root, environment={}, synchronised=False, priority=0)
+        checks = [*network.checks(machine), *usb.checks(machine), *host.checks(machine, settings)]
+        names = {check.name.removeprefix("eth1 ") for check in checks}
+        assert wanted < names, driver
+        assert level(checks, "GenTL producers") is producer, driver
+        layers = {check.level for check in checks if check.name == "pylon transport layers"}
+        assert layers == ({Level.OK} if driver == "pylon" else set())
+        assert all(check.found and check.wanted for check in checks), driver
+        assert all(check.mend for check in checks if check.level in {Level.WRONG, Level.ADVICE}), driver
+
+
+def test_a_broken_producer_that_no_camera_needs_is_advice(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.cti").write_bytes(b"not a library")
+    machine = Machine(root, {"GENICAM_GENTL64_PATH": str(tmp_path)})
+    checks = host.checks(machine, Settings(camera=CameraSettings(driver="simulated"), recipes_dir=root / "none"))
+    assert level(checks, "producer broken.cti") is Level.ADVICE
+
+
+def test_real_time_priority_comes_from_the_unit_or_from_the_limits(root: Path) -> None:
+    def permission(limit: int) -> Check:
+        return permissions.priority(Machine(root, account="nobody", priority=limit))
+
+    assert permission(0).level is Level.ADVICE
+    assert "nobody - rtprio" in permission(0).mend
+    assert permission(50).level is Level.OK
+    put(root, **{"etc__systemd__system__inspectd.service": "[Service]\nLimitRTPRIO=50"})
+    assert permission(0).level is Level.OK
+
+
+def test_a_rule_that_opens_a_makers_cameras_is_found(root: Path) -> None:
+    rules = root / "etc/udev/rules.d"
+    put(rules, **{"10-keys.rules": 'ATTR{idVendor}=="046d", MODE="0666"'})
+    put(rules, **{"20-names.rules": 'ATTR{idVendor}=="2676", SYMLINK+="camera"'})
+    assert permissions.usb_rules(Machine(root)).level is Level.ADVICE, "neither opens a camera"
+    put(rules, **{"69-basler-cameras.rules": 'SUBSYSTEM=="usb", ATTRS{idVendor}=="2676", MODE="0666"'})
+    check = permissions.usb_rules(Machine(root))
+    assert (check.level, "Basler (69-basler-cameras.rules)" in check.found) == (Level.OK, True)
 
 
 def test_memory_must_hold_a_few_parts_of_the_largest_recipe(root: Path, tmp_path: Path) -> None:

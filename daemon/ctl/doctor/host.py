@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from cell.recipes import Recipe
 from cell.settings import CameraSettings, Settings
+from daemon.ctl.doctor import permissions, producers
 from daemon.ctl.doctor.machine import Check, Level, Machine
 
 #: What each driver needs, and what is wanted of it at least.
 _LIBRARIES = {"pylon": ("pypylon",), "genicam": ("harvesters", "genicam"), "simulated": ()}
-PRODUCERS = "GENICAM_GENTL64_PATH"
-#: A producer is loaded in a process of its own: one for another machine, or a broken one, ends it.
-_LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).GCInitLib"
-_LOAD_S = 20.0
 #: Parts whose frames must find room at the same time: taken, judged, written, kept.
 _PARTS = 4
 _MB = 1 << 20
@@ -30,9 +25,10 @@ def checks(
     """Return the checks of the host. `version` raises `PackageNotFoundError` for what is not installed."""
     cameras = (settings.camera, *settings.cameras.values())
     found = [check for library in _needed(cameras) for check in [_library(library, version)]]
-    if any(camera.driver == "genicam" for camera in cameras):
-        found += _producers(machine, cameras)
-    return [*found, _memory(machine, settings), _governor(machine), _clock(machine)]
+    has_pylon = any(check.name == "pypylon" and check.level is Level.OK for check in found)
+    found += producers.checks(machine, cameras, has_pylon=has_pylon)
+    own = [permissions.priority(machine), _memory(machine, settings), _governor(machine), _clock(machine)]
+    return [*found, *own]
 
 
 def _needed(cameras: tuple[CameraSettings, ...]) -> list[str]:
@@ -46,45 +42,24 @@ def _library(name: str, version: Callable[[str], str]) -> Check:
         return Check(name, Level.WRONG, "not installed", "installed", f"{sys.executable} -m pip install {name}")
 
 
-def _producers(machine: Machine, cameras: tuple[CameraSettings, ...]) -> list[Check]:
-    named = [file for camera in cameras for file in camera.producers]
-    folders = [Path(word) for word in machine.environment.get(PRODUCERS, "").split(os.pathsep) if word]
-    files = list(dict.fromkeys([*named, *(file for folder in folders for file in sorted(folder.glob("*.cti")))]))
-    if not files:
-        mend = f"install the camera maker's GenTL producer, then set camera.producers or {PRODUCERS}"
-        searched = f"no .cti file; {PRODUCERS} = {os.pathsep.join(map(str, folders)) or 'not set'}"
-        return [Check("GenTL producers", Level.WRONG, searched, "at least one", mend)]
-    return [_producer(file) for file in files]
-
-
-def _producer(file: Path) -> Check:
-    name = f"producer {file.name}"
-    if not file.is_file():
-        return Check(name, Level.WRONG, f"there is no {file}", "a file", "correct camera.producers in the settings")
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _LOAD, str(file)], check=False, capture_output=True, text=True, timeout=_LOAD_S
-        )
-    except subprocess.TimeoutExpired:
-        return Check(name, Level.WRONG, f"did not load within {_LOAD_S:g} s", "loads", "install it anew")
-    if done.returncode == 0:
-        return Check(name, Level.OK, f"loads from {file.parent}", "loads")
-    reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"ended with {done.returncode}"
-    mend = f"ldd {file} | grep 'not found', then install what is missing; or the producer for {os.uname().machine}"
-    return Check(name, Level.WRONG, reason[:160], "loads", mend)
-
-
 def _memory(machine: Machine, settings: Settings) -> Check:
     """Frames of a camera in its own process lie in memory without a name: it is not in /dev/shm."""
     lines = (machine.text("proc/meminfo") or "").splitlines()
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
     available = facts.get("MemAvailable", "").split()
     if not available:
-        return Check("memory for frames", Level.UNKNOWN, "proc/meminfo does not tell", "")
+        return Check(
+            "memory for frames",
+            Level.UNKNOWN,
+            "proc/meminfo does not tell",
+            "it tells",
+            "run this on the machine itself",
+        )
     wanted = _PARTS * max((_frames_bytes(file) for file in settings.recipes_dir.glob("*.json")), default=0)
     free = int(available[0]) * 1024
     enough = free > wanted
-    text = f"{wanted // _MB} MB for {_PARTS} parts of the largest recipe"
+    largest = f"{wanted // _MB} MB for {_PARTS} parts of the largest recipe"
+    text = largest if wanted else f"room for {_PARTS} parts; there is no recipe yet"
     mend = "" if enough else "more memory, fewer channels, or a smaller region in the recipe"
     return Check("memory for frames", Level.OK if enough else Level.WRONG, f"{free // _MB} MB available", text, mend)
 
@@ -104,7 +79,9 @@ def _governor(machine: Machine) -> Check:
         if governor:
             found[governor] = found.get(governor, 0) + 1
     if not found:
-        return Check("processor governor", Level.UNKNOWN, "this machine does not scale its clock, or does not say", "")
+        return Check(
+            "processor governor", Level.UNKNOWN, "this machine does not scale its clock, or does not say", "performance"
+        )
     steady = set(found) == {"performance"}
     told = ", ".join(f"{count} x {name}" for name, count in sorted(found.items()))
     mend = "" if steady else "sudo cpupower frequency-set -g performance (on a Jetson: sudo jetson_clocks)"
@@ -114,7 +91,9 @@ def _governor(machine: Machine) -> Check:
 def _clock(machine: Machine) -> Check:
     kept = machine.clock_is_set()
     if kept is None:
-        return Check("clock", Level.UNKNOWN, "the kernel does not say", "synchronised")
+        return Check(
+            "clock", Level.UNKNOWN, "the kernel does not say", "synchronised", "timedatectl status, or chronyc tracking"
+        )
     told = "synchronised" if kept else "not synchronised: times in results and pictures may be wrong"
     mend = "" if kept else "sudo timedatectl set-ntp true, or chrony with the plant's time server"
     return Check("clock", Level.OK if kept else Level.ADVICE, told, "synchronised", mend)

@@ -9,6 +9,7 @@ import ctypes
 import grp
 import os
 import pwd
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -50,6 +51,8 @@ class Machine:
     account: str = ""
     #: Whether the kernel's clock is disciplined; None: ask the kernel.
     synchronised: bool | None = None
+    #: Highest real-time priority that may be set; None: ask the kernel for this process's.
+    priority: int | None = None
 
     def text(self, path: str) -> str | None:
         """Return a file's text without outer space, None when it can't be read."""
@@ -103,6 +106,13 @@ class Machine:
         elif status.st_gid in groups:
             allowed = bool(mode & 0o020)
         return allowed or uid == 0, f"{mode & 0o777:04o} {_user(status.st_uid)}:{_group(status.st_gid)}"
+
+    def priority_limit(self) -> int:
+        """Return the highest real-time priority that this account may set, 0 for none, 99 for any."""
+        if self.priority is not None:
+            return self.priority
+        soft, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
+        return 99 if soft == resource.RLIM_INFINITY or os.geteuid() == 0 else soft
 
     def clock_is_set(self) -> bool | None:
         """Tell whether something keeps the clock, as the kernel sees it; None when it does not say."""

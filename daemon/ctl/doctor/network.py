@@ -46,9 +46,10 @@ def checks(machine: Machine, addresses: tuple[str, ...] = ()) -> list[Check]:
     wired = interfaces(machine, addresses)
     carrying = [interface for interface in wired if interface.cameras]
     matters = bool(carrying)
-    if not wired:
-        return [Check("network", Level.UNKNOWN, "no wired interface is up", "one for each GigE camera")]
     found = [check for interface in carrying or wired for check in _interface(machine, interface, matters)]
+    if not wired:
+        mend = "for a GigE camera: plug its cable in, sudo ip link set INTERFACE up mtu 9000, and run this again"
+        found = [Check("MTU", Level.UNKNOWN, "no wired interface is up", f"{_MTU}, for each GigE camera", mend)]
     found += [
         _at_least(machine, "receive buffer", "net.core.rmem_max", _RMEM, matters),
         _at_least(machine, "packet queue", "net.core.netdev_max_backlog", _BACKLOG, matters),
@@ -86,7 +87,7 @@ def _interface(machine: Machine, interface: Interface, matters: bool) -> list[Ch
         Check(
             f"{name}{seen} MTU",
             Level.OK if jumbo else bad,
-            str(interface.mtu),
+            f"{interface.mtu}: {'jumbo frames' if jumbo else 'no jumbo frames'}",
             str(_MTU),
             "" if jumbo else f"sudo ip link set {name} mtu {_MTU}, and for good in netplan or NetworkManager",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.ctl.doctor import permissions
 from daemon.ctl.doctor.machine import Check, Level, Machine
 
 _CLASS, _SUBCLASS = "ef", "05"
@@ -28,6 +29,8 @@ def checks(machine: Machine) -> list[Check]:
     """Return the checks of USB."""
     cameras = devices(machine)
     found = [_memory(machine, bool(cameras))]
+    if not cameras:
+        found.append(permissions.usb_rules(machine))
     for camera in cameras:
         found += [_speed(camera), _permission(machine, camera)]
     return found
@@ -56,7 +59,8 @@ def devices(machine: Machine) -> list[Device]:
 def _memory(machine: Machine, matters: bool) -> Check:
     value = machine.number(_PARAMETER)
     if value is None:
-        return Check("USB memory", Level.UNKNOWN, "the kernel has no USB", "")
+        mend = "for a USB3 camera: sudo modprobe usbcore, and run this again"
+        return Check("USB memory", Level.UNKNOWN, "the kernel has no USB", f"{_USBFS_MB} MB or more", mend)
     enough = value == 0 or value >= _USBFS_MB  # 0: no limit
     mend = (
         f"echo {_USBFS_MB} | sudo tee /{_PARAMETER}, and usbcore.usbfs_memory_mb={_USBFS_MB} on the kernel command line"
