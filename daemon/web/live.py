@@ -9,34 +9,66 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from cell.defects import ImageRef
-from cell.errors import DataError, NotFound
-from cell.verdicts import Verdict
+from cell.errors import ConfigurationError, DataError, NotFound
+from cell.verdicts import Outcome, Verdict
 from daemon.web import views
 from daemon.web.site import Answer, Site, page, parsed, query
 
 _SHOWN = 50
+#: Conditions under which the daemon keeps no pictures.
+_ARCHIVE_TROUBLE = {"archive", "archive-behind", "disk-full"}
 _VERDICT: TypeAdapter[Verdict] = TypeAdapter(Verdict)
 
 
 def now(site: Site, request: Request) -> Answer:
-    """Answer the state of the cell and, when it is another than the page shows (`job`, `picture`), the last parts."""
+    """Answer the state of the cell and, when it is another than the page shows (`job`, `picture`), the last parts.
+
+    `absence` says why the last part has no picture, as long as it has none.
+    """
     status = site.daemon.call("inspectd.status")
     answer: Answer = {"status": _status(status)}
-    newest = site.daemon.call("GetResultListFiltered", {"MaxResults": 1}).get("Results", [])
-    job_id = _verdict(newest[0]).job_id if newest else ""
+    newest = [_verdict(found) for found in _results(site, 1)]
+    job_id = newest[0].job_id if newest else ""
     shown, has_picture = request.query_params.get("job", ""), bool(request.query_params.get("picture"))
     if job_id and job_id == shown and has_picture:
         return answer
     picture = _picture(site, job_id) if job_id else None
     if job_id and job_id == shown and picture is None:
-        return answer
-    results = site.daemon.call("GetResultListFiltered", {"MaxResults": _SHOWN}).get("Results", [])
-    verdicts = [_verdict(result) for result in results]
+        return answer | {"absence": _absence(site, newest[0], status)}
+    verdicts = [_verdict(found) for found in _results(site, _SHOWN)]
     if verdicts and verdicts[0].job_id != job_id:
         picture = _picture(site, verdicts[0].job_id)
     answer["results"] = [{"verdict": verdict.model_dump(mode="json")} for verdict in verdicts]
     answer["picture"] = picture
+    if verdicts and picture is None:
+        answer["absence"] = _absence(site, verdicts[0], status)
     return answer
+
+
+def _results(site: Site, most: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = site.daemon.call("GetResultListFiltered", {"MaxResults": most}).get("Results", [])
+    return found
+
+
+def _absence(site: Site, verdict: Verdict, status: dict[str, Any]) -> str:
+    """Return why a part has no picture, and what would give it one."""
+    for condition in status.get("conditions", []):
+        if isinstance(condition, dict) and condition.get("name") in _ARCHIVE_TROUBLE:
+            return f"No picture of this part is kept: {condition.get('message', '')}."
+    if (status.get("archive") or {}).get("waiting"):
+        return "The pictures of this part are being written; they will stand here in a moment."
+    if verdict.outcome is not Outcome.OK:
+        return "There is no picture of this part: none was taken whole, as its reasons say, or it is not written yet."
+    try:
+        rule = site.recipe(verdict.recipe_id).archive
+    except (ConfigurationError, NotFound):
+        return f"No picture of this part is kept: it was judged by the recipe {verdict.recipe_id}, which is gone."
+    if rule.ring:
+        return "The pictures of this part are not written yet, or were given up for newer ones."
+    return (
+        f"The recipe {verdict.recipe_id} keeps pictures of NG and FAULT parts and {rule.ok_share:.0%} of the OK ones; "
+        "this part is none of them. Set its archive.ring to 1 or more, and every part will stand here."
+    )
 
 
 def _picture(site: Site, job_id: str) -> Answer | None:

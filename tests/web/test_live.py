@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cell.frames import Frame
-from cell.recipes import Channel
+from cell.recipes import ArchiveRule, Channel
 from tests.daemon.cells import Cell, contrast_model, eventually, running
 from tests.daemon.rigs import recipe
 from tests.web import cells
@@ -69,6 +69,26 @@ def test_the_page_asks_for_what_it_does_not_have(tmp_path: Path) -> None:
             again = http.get("/api/live", params={"job": job_id, "picture": found["address"]}).json()
             assert "results" not in again
             assert again["status"]["counts"]["OK"] == 1
+
+
+@pytest.mark.browser
+def test_a_part_without_a_picture_says_why_and_what_to_do(tmp_path: Path, page: Any) -> None:
+    settings = cells.settings_in(tmp_path)
+    contrast_model(tmp_path)
+    sparing = recipe(archive=ArchiveRule(ok_share=0.0, ring=0))
+    (settings.recipes_dir / f"{sparing.recipe_id}.json").write_text(sparing.model_dump_json())
+    with running(tmp_path, settings=settings, recipes=(sparing,)) as cell, cells.pages(settings) as address:
+        cell.client.call("inspectd.deploy", {"model": "contrast-1", "promote": True})
+        cell.ready()
+        assert cell.trigger("good-1")["outcome"] == "OK"
+        page.goto(f"{address}/live")
+        empty = page.locator("#frames .empty")
+        assert eventually(lambda: "archive.ring to 1" in (empty.text_content() or ""))
+        assert cell.trigger("bad-1")["outcome"] == "NG", "an NG part is kept, and takes the sentence's place"
+        page.wait_for_selector("#frames .stack image")
+        assert cell.trigger("good-2")["outcome"] == "OK"
+        assert eventually(lambda: empty.count() == 1 and "archive.ring to 1" in (empty.text_content() or ""))
+        assert page.locator("#frames .stack").count() == 0, "not the picture of the part before"
 
 
 def twelve_bit(dark: int, bright: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint16]]:

@@ -20,7 +20,9 @@ async function poll() {
       trend(now.results);
       seen = { job: now.results[0]?.verdict.job_id || "", picture: now.picture?.address || "" };
       if (held) passing(now.results);
-      else await part(now.results[0], now.picture);
+      else await part(now.results[0], now.picture, now.absence);
+    } else if (now.absence && !held) {
+      channels.clear(now.absence);
     }
     $("live").setAttribute("aria-busy", "false");
   } catch (error) {
@@ -33,15 +35,13 @@ async function poll() {
   setTimeout(poll, document.hidden ? 2000 : wait);
 }
 
-async function part(result, picture) {
+async function part(result, picture, absence) {
   verdict(result);
   shown = result?.verdict.job_id || "";
   if (picture) {
     await channels.show(picture, result.verdict.regions);
   } else {
-    channels.clear(result
-      ? "No picture of this part is kept (yet): the recipe's archive rule keeps NG, FAULT and a share of OK."
-      : "The first part will stand here on every channel.");
+    channels.clear(absence || "The first part will stand here on every channel.");
   }
 }
 
