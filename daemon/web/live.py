@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from cell.defects import ImageRef
-from cell.errors import ConfigurationError, DataError, NotFound
+from cell.errors import DataError, NotFound
+from cell.recipes import Recipe
 from cell.verdicts import Outcome, Verdict
 from daemon.web import views
 from daemon.web.site import Answer, Site, page, parsed, query
@@ -18,6 +19,7 @@ _SHOWN = 50
 #: Conditions under which the daemon keeps no pictures.
 _ARCHIVE_TROUBLE = {"archive", "archive-behind", "disk-full"}
 _VERDICT: TypeAdapter[Verdict] = TypeAdapter(Verdict)
+_RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
 
 def now(site: Site, request: Request) -> Answer:
@@ -59,15 +61,17 @@ def _absence(site: Site, verdict: Verdict, status: dict[str, Any]) -> str:
         return "The pictures of this part are being written; they will stand here in a moment."
     if verdict.outcome is not Outcome.OK:
         return "There is no picture of this part: none was taken whole, as its reasons say, or it is not written yet."
-    try:
-        rule = site.recipe(verdict.recipe_id).archive
-    except (ConfigurationError, NotFound):
-        return f"No picture of this part is kept: it was judged by the recipe {verdict.recipe_id}, which is gone."
+    # The daemon's, not the file's: a file may have been changed and not been added.
+    listed = site.daemon.call("GetRecipeListFiltered", {"MaxResults": 1000}).get("Recipes", [])
+    known = (parsed(_RECIPE, entry.get("Recipe"), "recipe") for entry in listed)
+    rule = next((recipe.archive for recipe in known if recipe.recipe_id == verdict.recipe_id), None)
+    if rule is None:
+        return f"No picture of this part is kept: its recipe {verdict.recipe_id} is no longer there."
     if rule.ring:
         return "The pictures of this part are not written yet, or were given up for newer ones."
     return (
         f"The recipe {verdict.recipe_id} keeps pictures of NG and FAULT parts and {rule.ok_share:.0%} of the OK ones; "
-        "this part is none of them. Set its archive.ring to 1 or more, and every part will stand here."
+        "this part is none of them. Give it an archive.ring of 1 or more (inspectctl recipe add) to see every part."
     )
 
 

@@ -76,18 +76,17 @@ def test_a_part_without_a_picture_says_why_and_what_to_do(tmp_path: Path, page: 
     settings = cells.settings_in(tmp_path)
     contrast_model(tmp_path)
     sparing = recipe(archive=ArchiveRule(ok_share=0.0, ring=0))
-    (settings.recipes_dir / f"{sparing.recipe_id}.json").write_text(sparing.model_dump_json())
     with running(tmp_path, settings=settings, recipes=(sparing,)) as cell, cells.pages(settings) as address:
         cell.client.call("inspectd.deploy", {"model": "contrast-1", "promote": True})
         cell.ready()
         assert cell.trigger("good-1")["outcome"] == "OK"
         page.goto(f"{address}/live")
         empty = page.locator("#frames .empty")
-        assert eventually(lambda: "archive.ring to 1" in (empty.text_content() or ""))
+        assert eventually(lambda: "archive.ring of 1" in (empty.text_content() or ""))
         assert cell.trigger("bad-1")["outcome"] == "NG", "an NG part is kept, and takes the sentence's place"
         page.wait_for_selector("#frames .stack image")
         assert cell.trigger("good-2")["outcome"] == "OK"
-        assert eventually(lambda: empty.count() == 1 and "archive.ring to 1" in (empty.text_content() or ""))
+        assert eventually(lambda: empty.count() == 1 and "archive.ring of 1" in (empty.text_content() or ""))
         assert page.locator("#frames .stack").count() == 0, "not the picture of the part before"
 
 
