@@ -25,6 +25,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class CameraLamp(_Section):
+    """A lamp on an output line of a camera, which the camera's sequencer switches between two exposures."""
+
+    line: str  # the camera's output line
+    user_output: int = Field(default=1, ge=1, le=32)  # keeps the line dark
+    mode: Literal["continuous", "pulsed"] = "pulsed"
+    inverted: bool = False
+
+
 class CameraSettings(_Section):
     """Which camera. `producers` and `device` belong to `genicam`; `pylon` takes `device` as serial number or user
     id."""
@@ -38,6 +47,8 @@ class CameraSettings(_Section):
     trigger_line: Name = "Line1"
     #: False keeps the camera in the daemon's own process, where a vendor's call that never returns stops the line.
     isolated: bool = True
+    #: Light lines on this camera's outputs, where it is triggered without the host. Follows from `light.outputs`.
+    lamps: dict[Name, CameraLamp] = Field(default_factory=dict, max_length=32)
 
 
 _DEFAULT_LINES = ("light",)
@@ -53,7 +64,9 @@ class LightOutput(_Section):
     #: Share of the rated current at intensity 1 when the line is strobed; a pulse bears more than continuous light.
     overdrive_percent: float = Field(default=100.0, gt=0, le=999)
     trigger_input: int | None = Field(default=None, ge=1, le=32)  # which input strobes it; None: the controller's own
-    camera_line: str = ""  # output line of a camera, such as Line2, for `camera_lines`
+    #: Output line of a camera, such as Line2: feeds the lamp (`camera_lines`), or is wired to `trigger_input`, so that
+    #: the camera's sequencer can switch it between the exposures of a hardware trigger (`gardasoft`).
+    camera_line: str = ""
     inverted: bool = False  # the trigger input or camera line is active when low
 
 
@@ -95,6 +108,12 @@ class LightSettings(_Section):
                 raise ValueError("the light driver gardasoft needs light.host, the controller's address")
             if len(set(taken)) != len(taken):
                 raise ValueError("two lines of light.outputs are on the same channel of a controller")
+            wires = [output.camera_line for output in self.outputs.values() if output.camera_line]
+            if len(set(wires)) != len(wires) or (wires and self.mode == "continuous"):
+                raise ValueError(
+                    "camera_line of a gardasoft output is the camera's line that strobes it alone; give each output a "
+                    'line of its own and set light.mode to "pulsed"'
+                )
         if self.driver == "camera_lines":
             wires = [output.camera_line for output in self.outputs.values()]
             if not all(wires) or len(set(wires)) != len(wires):

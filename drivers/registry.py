@@ -27,6 +27,7 @@ from drivers.lights.base import Light
 from drivers.lights.camera_lines import CameraLineLight
 from drivers.lights.gardasoft import GardasoftLight
 from drivers.lights.simulated import SimulatedLight
+from drivers.lights.stepping import lamps_of
 
 if TYPE_CHECKING:
     from drivers.sim.cell import EmulatedCell
@@ -98,7 +99,8 @@ def open_rig(settings: Settings, patience_s: float = 0.0) -> Rig:
     cameras: dict[str, Camera] = {}
     try:
         for role, camera_settings in {FIRST_CAMERA: settings.camera, **settings.cameras}.items():
-            cameras[role] = _open_camera(role, camera_settings, scene, patience_s)
+            lamps = lamps_of(settings.light, role, camera_settings)
+            cameras[role] = _open_camera(role, camera_settings.model_copy(update={"lamps": lamps}), scene, patience_s)
         places = _emulated_places(cameras, scene)
         light = LIGHTS[settings.light.driver](settings, Surroundings(cameras, places.lines, places.illuminate))
     except InspectdError:
@@ -240,11 +242,20 @@ def _simulated_light(settings: Settings, around: Surroundings) -> Light:
 
 def _gardasoft(settings: Settings, around: Surroundings) -> Light:
     light = settings.light
-    return GardasoftLight(light, _lights_camera(settings, around) if light.exposure_line else None)
+    wired = light.exposure_line or any(output.camera_line for output in light.outputs.values())
+    camera = _lights_camera(settings, around) if wired else None
+    return GardasoftLight(light, camera, triggered=_on_line(settings))
 
 
 def _camera_lines(settings: Settings, around: Surroundings) -> Light:
-    return CameraLineLight(_lights_camera(settings, around), settings.light)
+    return CameraLineLight(_lights_camera(settings, around), settings.light, triggered=_on_line(settings))
+
+
+def _on_line(settings: Settings) -> bool:
+    """Tell whether the camera that light belongs to is triggered without the host."""
+    role = settings.light.camera
+    camera = settings.cameras.get(role, settings.camera)
+    return camera.trigger != "software"
 
 
 def _lights_camera(settings: Settings, around: Surroundings) -> Camera:

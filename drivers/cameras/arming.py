@@ -79,7 +79,7 @@ def arm(features: GenApiFeatures, recipe: Recipe, settings: CameraSettings, *, e
         chunks,
         tick_ns=_tick_ns(features),
         software_trigger=software_trigger,
-        actual=_time_exposures(features, recipe, limits) if on_line else {},
+        actual=_time_exposures(features, recipe, settings.lamps, limits) if on_line else {},
     )
 
 
@@ -196,13 +196,14 @@ def _burst(features: GenApiFeatures, count: int, *, emulated: bool) -> tuple[str
 
 
 def _time_exposures(
-    features: GenApiFeatures, recipe: Recipe, actual: dict[str, tuple[float, float]]
+    features: GenApiFeatures, recipe: Recipe, lamps: sequencer.Lamps, actual: dict[str, tuple[float, float]]
 ) -> dict[str, tuple[float, float]]:
-    """Let a camera that no host triggers have each exposure's time and gain, and return them by channel, as read."""
+    """Let a camera that no host triggers have each exposure's time, gain and light; return the first two as read."""
     exposures = exposures_of(recipe)
-    if len({(channel.exposure_us, channel.gain_db) for channel in exposures}) <= 1:
+    stepped = lamps if sequencer.steps_light(lamps, exposures) else {}
+    if len({(channel.exposure_us, channel.gain_db) for channel in exposures}) <= 1 and not stepped:
         return actual
-    saved = sequencer.program(features, exposures)
+    saved = sequencer.program(features, exposures, stepped)
     timed: dict[str, tuple[float, float]] = {}
     index = -1
     for channel in recipe.channels:

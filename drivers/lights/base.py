@@ -58,9 +58,11 @@ class Light(Protocol):
     def arm(self, recipe: Recipe) -> None:
         """Light the frames that the camera takes on its own trigger, until :meth:`off`.
 
-        All channels must have one scheme, unless the hardware steps from scheme to scheme with the frames: a host is
-        too slow for that. To be called again and again while the camera waits, which costs little: it tends
-        continuous light and tells of what went wrong since. Raises `LightError` like :meth:`prepare`.
+        All channels must have one scheme, unless the hardware steps from scheme to scheme with the frames
+        (`drivers.lights.stepping`): a host is too slow for that. A driver that knows that the camera is triggered so
+        refuses in :meth:`prepare` what it can't follow. To be called again and again while the camera waits, which
+        costs little: it tends continuous light and tells of what went wrong since. Raises `LightError` like
+        :meth:`prepare`.
         """
 
     def off(self) -> None:

@@ -18,6 +18,7 @@ from cell.recipes import Recipe
 from cell.settings import LightOutput, LightSettings
 from drivers.cameras.base import Camera
 from drivers.lights.base import check_exposure, check_lights, check_strobe, named, only_scheme
+from drivers.lights.stepping import differing, require_in_step, require_sequencer
 
 _TIMER = "Timer1"
 _NEEDED = ("LineSelector", "LineSource", "UserOutputSelector", "UserOutputValue")
@@ -39,14 +40,19 @@ def carry_exposure(camera: Camera, line: str) -> None:
 class CameraLineLight:
     """See `drivers.lights.base.Light`. It has no thread and shares the camera's: same owner, same thread."""
 
-    def __init__(self, camera: Camera, settings: LightSettings) -> None:
-        """Make all lines dark outputs. Raises `LightError`, also when the camera has no such lines."""
+    def __init__(self, camera: Camera, settings: LightSettings, *, triggered: bool = False) -> None:
+        """Make all lines dark outputs. Raises `LightError`, also when the camera has no such lines.
+
+        :param triggered: a line or action command triggers the camera, whose sequencer then switches the lamps.
+        """
         self.lines = settings.names
         self._camera = camera
         self._settings = settings
         self._closed = False
         self._lit: dict[str, str] | None = None  # line source of what shines; None: not known
         self._strobe_us: float | None = None
+        self._triggered = triggered
+        self._stepping = self._running = False  # the sequencer has the lines; the camera takes triggers
         try:
             self._has = frozenset(camera.features.names())
         except CameraError as error:
@@ -65,7 +71,16 @@ class CameraLineLight:
         return self._camera.emulated
 
     def prepare(self, recipe: Recipe) -> None:
-        """See the contract."""
+        """See the contract.
+
+        Where the camera's sequencer switches the lamps it takes no triggers from here to :meth:`arm`, which is dark.
+        """
+        self._open()
+        self._stepping = self._running = False
+        self._lit = None
+        if self._triggered and differing(recipe) is not None:
+            self._hand_over(recipe)
+            return
         try:
             for channel in recipe.channels:
                 try:
@@ -81,6 +96,8 @@ class CameraLineLight:
         """See the contract. Raises `LightError` for an intensity between 0 and 1, too."""
         try:
             self._open()
+            if self._stepping:  # somebody at a slider; the next run prepares its recipe anew
+                self._take_back()
             self._check(lights, strobe_us)
             wanted = {line: self._source(line, strobe_us) for line, level in lights.items() if level}
             if self._lit is None:
@@ -98,14 +115,34 @@ class CameraLineLight:
 
     def arm(self, recipe: Recipe) -> None:
         """See the contract."""
-        self.apply(*only_scheme(recipe))
+        if not self._triggered or differing(recipe) is None:
+            self.apply(*only_scheme(recipe))
+            return
+        self._open()
+        if not self._stepping:
+            self.prepare(recipe)
+        try:
+            if not self._running:
+                if self._settings.mode == "continuous":
+                    self._write("SequencerMode", "On")
+                self._camera.features.execute("AcquisitionStart")
+                self._running = True
+        except CameraError as error:
+            raise LightError(f"camera {self._camera.name} can't take triggers for its lamps: {error}") from error
+        require_sequencer(self._camera)
 
     def off(self) -> None:
-        """See the contract. Everything is written that differs: the camera may be another since, or have lost power."""
+        """See the contract. Everything is written that differs: the camera may be another since, or have lost power.
+
+        Lamps that the camera's sequencer switches are dark when the camera takes no more triggers.
+        """
         self._open()
         self._lit = None
         try:
-            self._darken()
+            if self._stepping:
+                self._halt()
+            else:
+                self._darken()
         except CameraError as error:
             raise LightError(f"the lines of camera {self._camera.name} can't be switched off: {error}") from error
 
@@ -122,8 +159,39 @@ class CameraLineLight:
         if self._closed:
             return
         with contextlib.suppress(HardwareError):
-            self._darken()
+            self.off()
         self._closed = True
+
+    def _hand_over(self, recipe: Recipe) -> None:
+        """Let the camera's sequencer have the lines, dark until :meth:`arm`. Raises `LightError`."""
+        for channel in recipe.channels:
+            try:
+                self._check(channel.lights, channel.strobe_us)
+                check_exposure(channel, 0.0)
+            except LightError as error:
+                with contextlib.suppress(HardwareError):
+                    self._halt()
+                raise named(channel, error) from error
+        require_in_step(recipe, self._settings.camera)
+        require_sequencer(self._camera)
+        self._stepping = True
+        self.off()
+
+    def _halt(self) -> None:
+        """Let the camera take no more triggers; continuous lamps are switched off as well. Raises `CameraError`."""
+        self._running = False
+        self._camera.features.execute("AcquisitionStop")
+        if self._settings.mode == "continuous":
+            self._write("SequencerMode", "Off")
+            self._darken()
+
+    def _take_back(self) -> None:
+        """Take the lines from the sequencer, dark. Raises `CameraError`."""
+        self._stepping = False
+        self._halt()
+        if self._settings.mode != "continuous":
+            self._write("SequencerMode", "Off")
+            self._darken()
 
     def _open(self) -> None:
         if self._closed:

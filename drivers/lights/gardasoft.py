@@ -22,6 +22,7 @@ from drivers.lights.camera_lines import carry_exposure
 from drivers.lights.gardasoft_controller import Controller
 from drivers.lights.gardasoft_protocol import Mode, Setting
 from drivers.lights.guard import Guard
+from drivers.lights.stepping import differing, require_in_step, require_sequencer
 
 #: How often the thread looks whether there is something to do.
 _TICK_S = 0.25
@@ -34,10 +35,19 @@ _SCHEMES = 256
 class GardasoftLight:
     """See `drivers.lights.base.Light`. The thread ``light-keep-alive`` lives until :meth:`close`."""
 
-    def __init__(self, settings: LightSettings, camera: Camera | None = None, clock: Monotonic = monotonic) -> None:
+    def __init__(
+        self,
+        settings: LightSettings,
+        camera: Camera | None = None,
+        clock: Monotonic = monotonic,
+        *,
+        triggered: bool = False,
+    ) -> None:
         """Connect, identify and set up every controller, dark. Raises `LightError`; nothing stays open then.
 
-        :param camera: the one whose `exposure_line` triggers strobed lines, set up with each recipe.
+        :param camera: the one whose `exposure_line` triggers strobed lines, set up with each recipe, or whose sequencer
+            triggers each line by its `camera_line`.
+        :param triggered: a line or action command triggers the camera.
         """
         self.lines = settings.names
         self._camera = camera
@@ -48,6 +58,8 @@ class GardasoftLight:
         self._closed = False
         self._lit_since: float | None = None
         self._schemes: dict[tuple[frozenset[tuple[str, float]], float | None], dict[str, Setting]] = {}
+        self._triggered = triggered
+        self._steps: tuple[Recipe, dict[str, Setting]] | None = None  # what lines do at a camera's own triggers
         self._controllers: list[Controller] = []
         self._guard: Guard | None = None
         self.timeouts = 0  # how often stalled light was switched off
@@ -81,6 +93,14 @@ class GardasoftLight:
     def prepare(self, recipe: Recipe) -> None:
         """See the contract."""
         self._schemes.clear()
+        self._steps = None
+        if self._triggered and differing(recipe) is not None:
+            try:
+                self._arm_steps(recipe)
+            finally:
+                with contextlib.suppress(LightError):
+                    self.off()
+            return
         if self._camera is not None and self._settings.exposure_line:
             carry_exposure(self._camera, self._settings.exposure_line)
         try:
@@ -110,8 +130,11 @@ class GardasoftLight:
             self._stop.wait(self._settings.settle_ms / 1e3)
 
     def arm(self, recipe: Recipe) -> None:
-        """See the contract."""
-        self.apply(*only_scheme(recipe))
+        """See the contract. Lines that the camera triggers one by one hold their settings until :meth:`off`."""
+        if self._triggered and differing(recipe) is not None:
+            self._arm_steps(recipe)
+        else:
+            self.apply(*only_scheme(recipe))
 
     def off(self) -> None:
         """See the contract."""
@@ -174,6 +197,54 @@ class GardasoftLight:
                 failure = failure or error
         if failure is not None:
             raise failure
+
+    def _arm_steps(self, recipe: Recipe) -> None:
+        """Let each line wait for its own trigger. Raises `LightError`."""
+        if self._steps is None or self._steps[0] is not recipe:
+            self._steps = recipe, self._stepped(recipe)
+        if self._camera is not None:
+            require_sequencer(self._camera)
+        with self._turn(), self._dark_on_error():
+            for controller in self._controllers:
+                controller.set(self._steps[1])
+
+    def _stepped(self, recipe: Recipe) -> dict[str, Setting]:
+        """Return the one setting that each line has in all channels that light it. Raises `LightError`."""
+        require_in_step(recipe, self._settings.camera)
+        settings: dict[str, Setting] = {}
+        used_in: dict[str, str] = {}
+        for channel in recipe.channels:
+            try:
+                check_exposure(channel, self._settings.pulse_delay_us)
+                for line, setting in self._scheme(channel.lights, channel.strobe_us).items():
+                    self._require_wire(line)
+                    if settings.setdefault(line, setting) != setting:
+                        raise LightError(
+                            f"light line {line} shines otherwise than in channel {used_in[line]}, and a line that the "
+                            "camera triggers has one intensity and strobe_us; give it the same in both, or let "
+                            "software trigger the camera"
+                        )
+                    used_in[line] = channel.name
+            except LightError as error:
+                raise named(channel, error) from error
+        return settings
+
+    def _require_wire(self, line: str) -> None:
+        """Refuse a line that the camera can't trigger alone. Raises `LightError`."""
+        outputs = self._settings.outputs
+        mine = outputs[line]
+        shared = [
+            name
+            for name, other in outputs.items()
+            if (other.host, other.trigger_input) == (mine.host, mine.trigger_input) and name != line
+        ]
+        if not mine.camera_line or mine.trigger_input is None or shared:
+            problem = f"shares its trigger input with {shared[0]}" if shared and mine.trigger_input else "has no wire"
+            raise LightError(
+                f"the light must follow the camera's own trigger, for which light line {line} {problem}; give its "
+                "output in light.outputs a camera_line and a trigger_input of its own, give all channels the same "
+                "lights, or let software trigger the camera"
+            )
 
     def _scheme(self, lights: Mapping[str, float], strobe_us: float | None) -> dict[str, Setting]:
         check_lights(lights, self.lines)

@@ -34,6 +34,7 @@ class Firmware(genapi.AbstractPort):
         self.floats: set[str] = set()
         self.addresses: dict[str, int] = {}
         self.sets: dict[int, tuple[float, float]] = {}  # of the sequencer: exposure in us, gain in dB
+        self.switched: dict[int, dict[str, list[float]]] = {}  # of its sets: what every line and user output does
 
     def read(self, address: int, length: int) -> bytes:
         return bytes(self.memory[address : address + length])
@@ -167,9 +168,18 @@ def modern() -> Description:
     camera.integer("AcquisitionBurstFrameCount", 1, 255, 1)
     _counter_and_chunks(camera)
     _sequencer(camera)
-    camera.choice("LineSelector", ("Line1", "Line2"))
-    camera.choice("LineSource", ("Off", "ExposureActive", "UserOutput1"), per="LineSelector")
-    camera.boolean("UserOutputValue")
+    camera.choice("LineSelector", tuple(f"Line{number}" for number in range(1, 7)))
+    outputs = tuple(f"UserOutput{number}" for number in range(1, 5))
+    camera.choice("LineSource", ("Off", "ExposureActive", *outputs, "Timer1Active"), per="LineSelector")
+    camera.choice("LineMode", ("Input", "Output"), per="LineSelector")
+    camera.boolean("LineInverter", per="LineSelector")
+    camera.choice("UserOutputSelector", outputs)
+    camera.boolean("UserOutputValue", per="UserOutputSelector")
+    camera.choice("TimerSelector", ("Timer1",))
+    camera.choice("TimerTriggerSource", ("Off", "ExposureStart"))
+    camera.floating("TimerDuration", 1.0, 1e6, 10.0, unit="us")
+    camera.command("AcquisitionStart")
+    camera.command("AcquisitionStop")
     return camera
 
 
@@ -218,23 +228,33 @@ def _counter_and_chunks(camera: Description) -> None:
     camera.floating("ChunkGain", 0, 100, 0.0)
 
 
+#: What of light a set holds.
+_SWITCHED = ("LineSource", "UserOutputValue")
+
+
 def _sequencer(camera: Description) -> None:
     firmware = camera.firmware
     sets = firmware.sets
 
     def save(_: float) -> None:
-        sets[int(firmware.get("SequencerSetSelector"))] = (firmware.get("ExposureTime"), firmware.get("Gain"))
+        number = int(firmware.get("SequencerSetSelector"))
+        sets[number] = (firmware.get("ExposureTime"), firmware.get("Gain"))
+        firmware.switched[number] = {name: [firmware.get(name, index) for index in range(8)] for name in _SWITCHED}
 
     def load(_: float) -> None:
-        exposure, gain = sets[int(firmware.get("SequencerSetSelector"))]
+        number = int(firmware.get("SequencerSetSelector"))
+        exposure, gain = sets[number]
         firmware.put("ExposureTime", exposure)
         firmware.put("Gain", gain)
+        for name, values in firmware.switched.get(number, {}).items():
+            for index, value in enumerate(values):
+                firmware.put(name, value, index)
 
     camera.choice("SequencerMode", ("Off", "On"))
     # A set can be changed in configuration mode only, and that is refused while the sequencer runs.
     camera.choice("SequencerConfigurationMode", ("Off", "On"), lock="SequencerMode")
     camera.integer("SequencerSetSelector", 0, 31, 0)
-    camera.choice("SequencerFeatureSelector", ("ExposureTime", "Gain"))
+    camera.choice("SequencerFeatureSelector", ("ExposureTime", "Gain", *_SWITCHED))
     camera.boolean("SequencerFeatureEnable", per="SequencerFeatureSelector")
     camera.integer("SequencerPathSelector", 0, 1, 0)
     camera.integer("SequencerSetNext", 0, 31, 0, per="SequencerSetSelector")
