@@ -27,9 +27,10 @@ _HEARTBEAT_MS = 2000
 class Client:
     """Sends commands to one address and waits for each reply. Calls from several threads take turns.
 
-    Nothing is queued for an absent server (ZMQ_IMMEDIATE), so that no command of the past reaches a daemon that starts
-    later. After a `PeerTimeout` it is not known whether the command had its effect: call again with the same
-    `request_id` and it has it once. Raises `ConfigurationError` when the address or the keys are wrong.
+    A call that is not answered in time gives up its connection and what is queued on it, so that no command of the past
+    reaches a daemon that starts later. After a `PeerTimeout` it is not known whether the command had its effect: call
+    again with the same `request_id` and it has it once. Raises `ConfigurationError` when the address or the keys are
+    wrong.
 
     :param keys: folder with ``server.key``, ``client.key`` and ``client.secret``; see :mod:`cell.wire.security`.
     :param timeout_s: how long a call waits unless it says otherwise.
@@ -39,6 +40,7 @@ class Client:
         self, address: str, keys: Path | None = None, timeout_s: float = 5.0, clock: Monotonic = monotonic
     ) -> None:
         self.address = address
+        self._keys = keys
         self._timeout_s = timeout_s
         self._clock = clock
         self._lock = threading.Lock()
@@ -73,6 +75,8 @@ class Client:
         wait_s = self._timeout_s if timeout_s is None else timeout_s
         with self._lock:
             reply = self._exchange(payload, request_id, self._clock() + wait_s)
+            if reply is None:
+                self._connect_anew()
         if reply is None:
             raise PeerTimeout(
                 f"no answer from {self.address} within {wait_s:g} s to {command} (request {request_id}); "
@@ -107,6 +111,11 @@ class Client:
             if reply.request_id == request_id:
                 return reply
         return None
+
+    def _connect_anew(self) -> None:
+        fresh = _connected(self._context, zmq.DEALER, self.address, self._keys)
+        self._socket.close(linger=0)
+        self._socket = fresh
 
     def _left_ms(self, deadline: float) -> int:
         return max(0, int((deadline - self._clock()) * 1e3 + 0.999))
@@ -215,10 +224,11 @@ def _connected(
     context: zmq.Context[zmq.Socket[bytes]], kind: int, address: str, keys: Path | None
 ) -> zmq.Socket[bytes]:
     curve = security.needs_curve(address, keys)
+    # Without ZMQ_IMMEDIATE: with it, what came in but was not read yet is thrown away as soon as the peer hangs up, and
+    # a daemon that ends by an error would take the FAULT of its last part along.
     socket = context.socket(kind)
     socket.linger = 0
     socket.maxmsgsize = _MAX_REPLY
-    socket.immediate = True
     socket.heartbeat_ivl = _HEARTBEAT_MS
     socket.heartbeat_timeout = 3 * _HEARTBEAT_MS
     socket.reconnect_ivl = 50

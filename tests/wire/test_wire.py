@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +73,35 @@ def test_an_absent_server_is_named_and_gets_no_stale_command(addresses: tuple[st
         with serving(*addresses, note):
             client.call("fresh", timeout_s=5)
     assert seen == ["fresh"]
+
+
+def test_the_last_words_of_a_server_that_ends_are_heard_by_a_client_that_is_late_to_listen(
+    addresses: tuple[str, str],
+) -> None:
+    gone = threading.Event()
+    looks: list[float] = []
+
+    def serve_one() -> None:
+        server = Server(*addresses, echo)
+        while not looks[1:]:
+            server.turn(0.01)
+        server.turn(0.5)
+        server.close()
+        gone.set()
+
+    def busy() -> float:
+        """The client's clock; after it has sent, its thread gets no turn until the server is gone."""
+        looks.append(time.monotonic())
+        if len(looks) == 3:
+            assert gone.wait(5)
+            threading.Event().wait(0.2)  # its socket takes note of the end meanwhile
+        return looks[0]
+
+    server = threading.Thread(target=serve_one, name="test-server")
+    server.start()
+    with Client(addresses[0], clock=busy) as client:
+        assert client.call("last")["command"] == "last"
+    server.join(5)
 
 
 def test_deferred_answers_come_from_any_thread_and_only_once(addresses: tuple[str, str]) -> None:
