@@ -164,16 +164,15 @@ class Preprocessing(Record):
 
     def _normalise(self, plane: FloatMaps, part: FloatMaps | None) -> None:
         # A sample of one pixel in sixteen gives median and contrast well enough, and sorting is what costs.
-        chosen = np.zeros(plane.shape, np.bool_)
-        chosen[::4, ::4] = True if part is None else part[::4, ::4] > 0
-        if not chosen.any():
-            chosen[::4, ::4] = True
+        sample = plane[::4, ::4]
+        there = None if part is None else part[::4, ::4] > 0
+        chosen = ... if there is None or not there.any() else there
         if self.normalisation == "exposure":
-            plane -= np.median(plane[chosen])
+            plane -= np.median(sample[chosen])
             plane /= np.float32(self.exposure_scale)
         else:
             plane -= self._shading(plane, part)
-            spread = 1.4826 * float(np.median(np.abs(plane[chosen])))
+            spread = 1.4826 * float(np.median(np.abs(sample[chosen])))
             plane /= np.float32(self.contrast_sigmas * max(spread, _LEAST_CONTRAST))
         np.clip(plane, -self.limit, self.limit, out=plane)
         if part is not None:
@@ -217,8 +216,12 @@ def _window(roi: Rect | None, height: int, width: int) -> tuple[slice, slice]:
 
 def _block_means(plane: FloatMaps) -> FloatMaps:
     height, width = plane.shape
-    blocks = plane.reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK)
-    means: FloatMaps = blocks.mean(axis=3).mean(axis=1)
+    # Along the rows as a tree, as `blocks.mean(axis=3)` adds them, but whole columns at a time: a third of its time.
+    column = [plane[:, index::_BLOCK] for index in range(_BLOCK)]
+    while len(column) > 1:
+        column = [left + right for left, right in zip(column[::2], column[1::2], strict=True)]
+    rows = column[0] / np.float32(_BLOCK)
+    means: FloatMaps = rows.reshape(height // _BLOCK, _BLOCK, width // _BLOCK).mean(axis=1)
     return means
 
 
