@@ -43,6 +43,7 @@ _CAMERAS: tuple[Camera, ...] = ("pylon", "simulated")
 #: Different parts that the emulator keeps rendered: rendering one is not the cell's work.
 _DISTINCT = 24
 _WARM_UP = 10
+_HUNDRED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +96,20 @@ class Run:
             "daemon_ms": daemon,
             "bare_ms": bare,
             "ratio": {key: round(daemon[key] / bare[key], 3) for key in daemon},
-            "where_ms": self._where(judged),
+            "where_ms": self._where(judged, self.bare),
+            "where_slowest_ms": self._where(*self._slowest(judged)),
         }
 
-    def _where(self, judged: Sequence[Answer]) -> dict[str, float]:
+    def _slowest(self, judged: Sequence[Answer]) -> tuple[Sequence[Answer], Bare]:
+        """Return the slowest of each hundred parts, and of the bare loop's."""
+        answers = sorted(judged, key=lambda answer: -answer.latency_ms)[: len(judged) // _HUNDRED + 1]
+        bare = sorted(zip(self.bare.total_ms, self.bare.grab_ms, strict=True), reverse=True)[
+            : len(self.bare.total_ms) // _HUNDRED + 1
+        ]
+        return answers, Bare([total for total, _ in bare], [grab for _, grab in bare])
+
+    @staticmethod
+    def _where(judged: Sequence[Answer], bare: Bare) -> dict[str, float]:
         """Return where a part's time goes, medians: in the daemon by its own clock, and in the bare loop."""
         told = [(answer.latency_ms, answer.verdict.timings) for answer in judged if answer.verdict is not None]
         parts = {
@@ -106,8 +117,8 @@ class Run:
             "engine_and_regions": [timings.inference_ms for _, timings in told],
             "rest_of_line": [t.total_ms - t.acquisition_ms - t.inference_ms for _, t in told],
             "store_and_wire": [latency - timings.total_ms for latency, timings in told],
-            "bare_acquisition": self.bare.grab_ms,
-            "bare_engine": [total - grab for total, grab in zip(self.bare.total_ms, self.bare.grab_ms, strict=True)],
+            "bare_acquisition": bare.grab_ms,
+            "bare_engine": [total - grab for total, grab in zip(bare.total_ms, bare.grab_ms, strict=True)],
         }
         return {name: percentiles(values)["p50"] for name, values in parts.items()}
 
@@ -277,8 +288,9 @@ def show(console: Console, results: dict[str, dict[str, dict[str, Any]]]) -> Non
     console.print(table)
     for camera, engines in results.items():
         for engine, f in engines.items():
-            where = ", ".join(f"{name.replace('_', ' ')} {value:.1f}" for name, value in f["where_ms"].items())
-            console.print(f"{camera}, {engine}: {where} (p50, ms)")
+            for key, what in (("where_ms", "all parts"), ("where_slowest_ms", "the slowest 1 %")):
+                where = ", ".join(f"{name.replace('_', ' ')} {value:.1f}" for name, value in f[key].items())
+                console.print(f"{camera}, {engine}, {what}: {where} (p50, ms)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
