@@ -25,6 +25,8 @@ _GAP, _CAPTION = 4, 14
 _GROUND, _INK, _TRUE = (24, 24, 24), (220, 220, 220), (255, 64, 64)
 #: Least side of the region about a defect that is shown enlarged, pixels.
 _NEAR = 56
+#: A person's eye tells no finer step than this apart, DN: even ground is not preferred without end.
+_LEAST_SPREAD_DN = 2.0
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
 
@@ -103,10 +105,12 @@ def _best(shown: Sequence[tuple[str, Picture]], mask: NDArray[np.bool_]) -> Pict
     about = ndimage.binary_dilation(mask, iterations=8) & ~ndimage.binary_dilation(mask, iterations=2)
 
     def contrast(picture: Picture) -> float:
-        inside, outside = picture[mask][:, 0], picture[about][:, 0]
-        if not outside.size:
+        # Smoothed, and a high percentile: the mask has a margin, and noise alone must not pass for a difference.
+        grey = ndimage.uniform_filter(picture[..., 0].astype(np.float32), 3)
+        if not about.any():
             return 0.0
-        return float(np.abs(inside - outside.mean()).mean() / (outside.std() + 1))
+        level, spread = grey[about].mean(), grey[about].std()
+        return float(np.percentile(np.abs(grey[mask] - level), 80) / (spread + _LEAST_SPREAD_DN))
 
     return max((picture for _, picture in shown), key=contrast)
 

@@ -19,7 +19,7 @@ from drivers.sim.products.blueprint import (
     rounded,
     step_up,
 )
-from drivers.sim.render.textures import blobs, course, lines, rough
+from drivers.sim.render.textures import blobs, course, grooves, lines, rough
 from drivers.sim.render.workpiece import Canvas, FloatMap, Workpiece, blank
 
 _RADIUS, _BORE, _SHOULDER = 5.5, 1.35, 3.2
@@ -92,19 +92,20 @@ def _brushed(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     inside = np.minimum(edge, -hole)
     work = blank(canvas, inside, albedo=0.13 * batch.tone, specular=0.60, roughness=0.09)
     shape, step = canvas.shape, canvas.step_mm
-    fine = canvas.carry(lines(generator, shape, step, along_mm=3.2, across_mm=0.045 * batch.grain))
+    fine = canvas.carry(grooves(generator, shape, step, along_mm=0.9, coarsest_mm=0.4 * batch.grain, hurst=0.6))
     across_mm = 0.14 * batch.grain
     coarse = canvas.grow(partial(lines, along_mm=6.0, across_mm=across_mm), generator, across_mm)
-    # A few grains of the belt cut deeper than the others.
-    deep = np.minimum(fine + 0.5 * coarse + 1.6, 0)
-    work.height_um += np.float32(batch.relief) * (0.30 * fine + 0.5 * coarse + 0.7 * deep)
+    # The belt's grains do not press alike: some strokes are deep, which is what makes single lines flash.
+    fine *= np.exp(np.float32(0.45) * coarse)
+    pores = canvas.carry(blobs(generator, shape, step, size_mm=0.08))
+    work.height_um += np.float32(batch.relief) * (0.85 * fine + np.float32(0.35) * pores)
     work.height_um += 4.0 * _warp(canvas, generator)
     # Shearing and punching pull the edge down.
     for away, pull in ((edge, 40.0), (-hole, 35.0)):
         work.height_um -= np.float32(pull) * np.exp(np.maximum(away, 0) * np.float32(-1 / 0.16))
     band = canvas.grow(partial(lines, along_mm=14.0, across_mm=1.1), generator, 1.1)
     work.along *= np.float32(1.5 * batch.roughness)
-    work.across *= np.float32(3.2 * batch.roughness) * (1 + 0.05 * band + 0.05 * coarse)
+    work.across *= np.float32(2.2 * batch.roughness) * (1 + 0.03 * band + 0.03 * coarse)
     work.albedo *= 1 + 0.05 * band
     work.lay_rad = canvas.full(canvas.turn_rad)
     work.thickness_um = 1200.0

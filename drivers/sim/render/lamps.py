@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from cell.errors import ConfigurationError
 from drivers.sim.render.workpiece import FloatMap
 
+#: Shadows that are worked out for each point of a bar.
+_SHADOWS = 3
+
 
 class LampKind(StrEnum):
     """The illuminations that machine vision knows."""
@@ -36,6 +39,8 @@ class Source:
     distance_mm: float  # infinite: parallel light
     weight: float
     spread_rad: float  # standard deviation of the directions that it stands for
+    #: Directions across its patch, whose shadows together have the patch's soft edge; empty: the source's own alone.
+    across: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +84,22 @@ class Lamp:
         width = self.length_mm / points
         offsets = (np.arange(points) - (points - 1) / 2) * width
         spread = float(np.arctan(width / self.distance_mm) / np.sqrt(12))
-        return _points([middle + offset * along for offset in offsets], spread)
+        patches = (np.arange(_SHADOWS) - (_SHADOWS - 1) / 2) * width / _SHADOWS
+        return tuple(
+            Source(
+                toward=_unit(middle + offset * along),
+                distance_mm=float(np.linalg.norm(middle + offset * along)),
+                weight=1 / points,
+                spread_rad=spread,
+                across=tuple(_unit(middle + (offset + aside) * along) for aside in patches),
+            )
+            for offset in offsets
+        )
 
 
-def _points(places: list[NDArray[np.float64]], spread_rad: float) -> tuple[Source, ...]:
-    found = []
-    for place in places:
-        distance = float(np.linalg.norm(place))
-        unit = place / distance
-        found.append(Source((float(unit[0]), float(unit[1]), float(unit[2])), distance, 1 / len(places), spread_rad))
-    return tuple(found)
+def _unit(place: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = place / np.linalg.norm(place)
+    return float(x), float(y), float(z)
 
 
 def _circle(
@@ -96,20 +107,20 @@ def _circle(
 ) -> tuple[Source, ...]:
     found = []
     for index in range(count):
-        unit = _direction(turn_deg + 360 / count * (index + 0.5), elevation_deg)
-        toward = (float(unit[0]), float(unit[1]), float(unit[2]))
+        toward = _unit(_direction(turn_deg + 360 / count * (index + 0.5), elevation_deg))
         found.append(Source(toward, distance_mm, weight / count, spread_rad))
     return tuple(found)
 
 
 def _dome() -> tuple[Source, ...]:
     """A hemisphere of even radiance from 12 to 80 degrees of elevation: four rings of patches of like size."""
-    rings = ((20.0, 10), (37.0, 9), (54.0, 7), (71.0, 5))
-    solid = [np.cos(np.deg2rad(elevation)) for elevation, _ in rings]
+    # The lowest are few for how far they stand apart: what mirrors the dome's rim would show each of them.
+    rings = ((20.0, 10, 0.26), (37.0, 9, 0.16), (54.0, 7, 0.16), (71.0, 5, 0.16))
+    solid = [np.cos(np.deg2rad(elevation)) for elevation, *_ in rings]
     return tuple(
         source
-        for index, (elevation, count) in enumerate(rings)
-        for source in _circle(elevation, count, np.inf, float(solid[index] / sum(solid)), 0.16, turn_deg=11.0 * index)
+        for index, (elevation, count, spread) in enumerate(rings)
+        for source in _circle(elevation, count, np.inf, float(solid[index] / sum(solid)), spread, turn_deg=11.0 * index)
     )
 
 

@@ -33,7 +33,17 @@ class Relief:
     def lit(self, source: Source) -> FloatMap | None:
         """Return the share of a source's light that gets through, (H, W) float32 in pixels; None where nothing stands
         in it."""
-        lx, ly, lz = source.toward
+        shares = [self._from(toward) for toward in source.across or (source.toward,)]
+        if all(share is None for share in shares):
+            return None
+        total = np.zeros(self._height.shape, np.float32)
+        for share in shares:
+            total += np.float32(1) if share is None else share
+        total *= np.float32(1 / len(shares))
+        return total
+
+    def _from(self, toward: tuple[float, float, float]) -> FloatMap | None:
+        lx, ly, lz = toward
         across = float(np.hypot(lx, ly))
         climb = self._pixel_um * lz / max(across, 1e-6)  # of the ray for each pixel along the ground
         if self._range_um < _SHALLOW * climb:
