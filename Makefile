@@ -33,8 +33,9 @@ types: $(VENV)
 layers: $(VENV)
 	$(BIN)/lint-imports
 
+# A file to a worker: what its tests share (a filled store, a fitted detector, a running daemon) is made once.
 unit: $(VENV)
-	$(BIN)/pytest -n $(JOBS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)
 	$(BIN)/pytest -m slow
