@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with _stage("load", seconds):
         product = _layout.load(options.data, options.shots)
         preprocessing = Preprocessing(channels=("grey",), bit_depth=product.bit_depth)
-    config = FitConfig(seed=options.seed, threads=options.threads)
+    config = FitConfig(seed=options.seed, threads=options.threads, start=options.start)
     if options.updates:
         config = replace(config, updates=options.updates)
     if options.batch:
@@ -100,6 +100,7 @@ def _result(
         "seed": options.seed,
         "updates": config.updates,
         "batch": config.batch,
+        "start": config.start,
         "scored_on": "learning parts, by cross-validation" if options.inner else "test",
         **known,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
@@ -256,6 +257,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--per-class", type=int, default=60, help="synthetic images a class")
     parser.add_argument("--updates", type=int, default=0, help="of the network; default: FitConfig's")
     parser.add_argument("--batch", type=int, default=0, help="crops of an update; default: FitConfig's")
+    parser.add_argument(
+        "--start",
+        choices=["shipped", "random"],
+        default=FitConfig().start,
+        help="weights to start from: those of trainer/base, learned from rendered parts alone, or none",
+    )
     parser.add_argument("--folds", type=int, default=3, help="of the cross-validation; 0: no threshold, no fa and fr")
     parser.add_argument(
         "--leave-one-out",

@@ -237,7 +237,7 @@ class HoldOut:
 
     def key(self, origin: str = "") -> str:
         """Return a digest of all that shapes the scores."""
-        fitted = identity(self.kept, self.preprocessing, self.classes, repr(self.config))
+        fitted = identity(self.kept, self.preprocessing, self.classes, self.config.record())
         judged = identity(self.tested, self.preprocessing, self.classes, "")
         names = [[sample.sample_id, truth_of(sample, self.classes)] for sample in self.tested]
         return digest.of_record([fitted, judged, names, self.number, origin])

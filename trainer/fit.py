@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from cell.frames import Stack
 from cell.imaging.preprocess import FloatMaps, Preprocessing
 from cell.jobs import Progress
 from trainer import checkpoints
+from trainer.base import detector
 from trainer.losses import LossWeights, segmentation_loss
 from trainer.network import DetectorConfig, DetectorNetwork
 from trainer.samples import Batch, CropSampler, Sampling
@@ -58,6 +60,11 @@ class FitConfig:
     network: DetectorConfig = field(default_factory=DetectorConfig)
     sampling: Sampling = field(default_factory=Sampling)
     loss: LossWeights = field(default_factory=LossWeights)
+    start: Literal["shipped", "random"] = "random"  # weights: those of trainer/base, or none
+
+    def record(self) -> str:
+        """Return all that shapes a run, the weights it starts from included, as one line."""
+        return f"{self!r} {detector.digest_of() if self.start == 'shipped' else ''}"
 
 
 def lengthened(config: FitConfig, samples: Sequence[Sample]) -> FitConfig:
@@ -162,6 +169,8 @@ class _Run:
         self.preprocessing, self.classes = preprocessing, tuple(classes)
         self.sampler = CropSampler(samples, preprocessing, config.sampling, config.seed)
         self.network = DetectorNetwork(len(preprocessing.channels), len(classes), config.network)
+        if config.start == "shipped":
+            detector.begin_from(self.network)
         self.average = DetectorNetwork(len(preprocessing.channels), len(classes), config.network)
         self.average.load_state_dict(self.network.state_dict())
         self.network.channels_last()
@@ -172,7 +181,7 @@ class _Run:
         self.done = 0
         self.running = math.nan
         self.losses: list[float] = []
-        self.identity = checkpoints.identity(samples, preprocessing, classes, repr(config))
+        self.identity = checkpoints.identity(samples, preprocessing, classes, config.record())
 
     def work(self, progress: ReportProgress, cancelled: Cancelled, checkpoint: Path | None, stage: str) -> None:
         if checkpoint is not None and checkpoint.exists():

@@ -112,7 +112,11 @@ def _threshold(
 ) -> tuple[float, str]:
     """Freeze the threshold by cross-validation, or take the one that this job froze before it was interrupted."""
     kept = context.work / "threshold.json"
-    key = {"manifest": manifest.content_digest(), "preprocessing": preprocessing.record_digest(), "fit": repr(config)}
+    key = {
+        "manifest": manifest.content_digest(),
+        "preprocessing": preprocessing.record_digest(),
+        "fit": config.record(),
+    }
     if kept.exists():
         known = json.loads(kept.read_bytes())
         if known["key"] == key:

@@ -54,6 +54,8 @@ class Sampling:
     synthetic_share: float = 0.5  # of the defect crops of a class that has synthetic images; the rest are real seeds
     foreign_share: float = 0.35  # of the crops on good parts, with a patch in them that belongs elsewhere
     mining: bool = True  # draw good parts more often where the network sees ghosts
+    #: Preprocessed inputs are kept as float16 up to this size; beyond it they are made again for every crop.
+    cache_bytes: int = 1 << 30
     augmentation: Augmentation = Augmentation()
 
 
@@ -75,15 +77,12 @@ class CropSampler:
     :raises DataError: when there is nothing to learn from: no good part, no defect, or a sample of another layout.
     """
 
-    #: Preprocessed inputs are kept as float16 up to this size; beyond it they are made again for every crop.
-    CACHE_BYTES = 1 << 30
-
     def __init__(self, samples: Sequence[Sample], spec: Preprocessing, sampling: Sampling, seed: int) -> None:
         self._samples, self._spec, self._sampling = list(samples), spec, sampling
         self._rng = np.random.default_rng(seed)
         _check(self._samples)
         pixels = sum(sample.stack.size for sample in self._samples)
-        self._cache: dict[int, _Input] | None = {} if 2 * pixels <= self.CACHE_BYTES else None
+        self._cache: dict[int, _Input] | None = {} if 2 * pixels <= sampling.cache_bytes else None
         self._labels = [spec.crop_labels(sample.labels) for sample in self._samples]
         self._places: dict[tuple[int, int, bool], NDArray[np.int32]] = {}
         self._good: dict[str, list[int]] = {}
