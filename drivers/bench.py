@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cell.clock import Monotonic, monotonic
-from cell.errors import AcquisitionTimeout, DataError, HardwareError
+from cell.errors import AcquisitionTimeout, CameraError, DataError, HardwareError
 from cell.frames import Frame, Stack, StoredStack
 from cell.imaging.figures import levels, sharpness
 from cell.recipes import Channel, DefectClass, Recipe, Rect
@@ -33,6 +33,8 @@ Facts = dict[str, Any]
 _MOST_BYTES = 256 << 20
 #: What lies before an emulated camera when nobody says so.
 _SOME_PART = "good-000001"
+#: Exposure that is asked of a camera that has none, microseconds.
+_DRAWN_US = 1000.0
 #: What is told of a camera in a list, by its SFNC names.
 _TOLD = {
     "vendor": "DeviceVendorName",
@@ -136,8 +138,16 @@ class Bench:
 
         Raises `CameraError` when the camera does not tell them.
         """
-        features = self.camera(role).features
+        camera = self.camera(role)
+        features = camera.features
         pixel_format = str(features.read("PixelFormat"))
+        try:
+            exposure_us = float(features.read("ExposureTime"))
+        except CameraError:
+            # A demonstration camera draws its pictures and exposes nothing.
+            if not camera.emulated:
+                raise
+            exposure_us = _DRAWN_US
         return Recipe(
             recipe_id="bench",
             product="bench",
@@ -147,9 +157,9 @@ class Bench:
             channels=(
                 Channel(
                     name="bench",
-                    exposure_us=float(features.read("ExposureTime")),
+                    exposure_us=exposure_us,
                     lights={self._rig.light.lines[0]: 1.0},
-                    camera=self.role(self.camera(role)),
+                    camera=self.role(camera),
                 ),
             ),
             defect_classes=(DefectClass(name="none"),),

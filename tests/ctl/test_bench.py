@@ -64,6 +64,23 @@ def test_the_list_says_how_the_cameras_are(run: Run, through: Run) -> None:
         assert (found["reachable"], found["problems"]) == ([], [])
 
 
+def test_a_camera_of_a_producer_is_looked_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The demonstration producer has neither exposure nor gain: a picture is to be had of it all the same."""
+    import genicam
+
+    producer = next(Path(genicam.__file__).parent.rglob("viky.cti"))
+    file = configured(tmp_path, camera=f'producers = ["{producer}"]\ndevice = "0"')
+    file.write_text(file.read_text().replace('driver = "simulated"', 'driver = "genicam"').replace("= 0.3", "= 5.0"))
+    run = runner(file, capsys)
+    out = tmp_path / "seen.tif"
+    code, told, err = run("camera", "snap", "--out", str(out), "--json")
+    assert (code, err) == (0, "")
+    (frame,) = json.loads(told)["frames"]
+    assert (frame["width"], frame["height"], frame["pixel_format"]) == (400, 400, "Mono8")
+    assert images.read_stack(out).pixels.shape == (1, 400, 400)
+    assert run("camera", "focus", "-n", "1")[0] == 0
+
+
 def test_what_the_drivers_find_is_listed_when_none_is_chosen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
