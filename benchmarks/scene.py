@@ -94,7 +94,7 @@ def radial_slope(picture: Grey) -> float:
 
 def _line_slope(picture: Grey) -> float:
     power = (np.abs(np.fft.rfft(picture * np.hanning(picture.shape[0])[:, None], axis=0)) ** 2).mean(axis=1)
-    return _exponent(np.fft.rfftfreq(picture.shape[0]), power)
+    return _exponent(np.fft.rfftfreq(picture.shape[0]), np.asarray(power, np.float64))
 
 
 def _exponent(frequency: Grey, power: Grey) -> float:

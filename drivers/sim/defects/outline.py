@@ -43,15 +43,17 @@ def burr(site: Site, generator: Generator, severity: float) -> Parameters:
     window = site.window(length)
     along, outward = site.at_rim(window)
     places = np.linspace(-length, length, 256)
-    teeth = course(generator, 256, _TOOTH_MM / (2 * length / 256))
+    # A flag that stands up and sinks along the edge, torn into jags.
+    grain = _TOOTH_MM / (2 * length / 256)
+    teeth = 0.6 * course(generator, 256, grain) + 0.8 * course(generator, 256, 4 * grain)
     span = np.clip(1 - np.square(2 * along / np.float32(length)), 0, 1)
     tooth = np.interp(along, places, teeth).astype(np.float32)
-    reach = np.float32(out) * np.sqrt(span) * np.clip(0.75 + 0.4 * tooth, 0.25, 1.6)
+    reach = np.float32(out) * np.sqrt(span) * np.clip(0.8 + 0.3 * tooth, 0.35, 1.5)
     there = span > 0
     work = site.work
     inside = work.inside_mm[window]
     lip = np.exp(-np.square(np.maximum(inside, 0) / np.float32(0.07))) * np.sqrt(span)
-    crest = np.float32(up) * lip * np.clip(0.8 + 0.35 * tooth, 0.3, 1.7)
+    crest = np.float32(up) * lip * np.clip(0.8 + 0.3 * tooth, 0.4, 1.6)
     beyond = (inside < 0) & (-inside < reach + 0.1) & there & (outward > -0.6)
     level = work.height_um[window]
     # Beyond the old edge the burr goes on at the height that the edge has there, drooping toward its tip.

@@ -115,7 +115,7 @@ def _circle(
 def _dome() -> tuple[Source, ...]:
     """A hemisphere of even radiance from 12 to 80 degrees of elevation: four rings of patches of like size."""
     # The lowest are few for how far they stand apart: what mirrors the dome's rim would show each of them.
-    rings = ((20.0, 10, 0.26), (37.0, 9, 0.16), (54.0, 7, 0.16), (71.0, 5, 0.16))
+    rings = ((20.0, 10, 0.32), (37.0, 9, 0.16), (54.0, 7, 0.16), (71.0, 5, 0.16))
     solid = [np.cos(np.deg2rad(elevation)) for elevation, *_ in rings]
     return tuple(
         source
