@@ -9,6 +9,7 @@ them only to ask again.
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
@@ -67,10 +68,18 @@ def request_id_of(data: bytes) -> str:
     return value if isinstance(value, str) and len(value) <= 128 else ""
 
 
+def _finite(number: str) -> float:
+    # Python reads NaN, Infinity and 1e999, which are no JSON numbers and which no reply, row or digest can hold.
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is not a number of JSON")
+    return value
+
+
 def _json_object(data: bytes) -> dict[str, Any]:
     try:
         text = data.decode("utf-8-sig")
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
         if "\\u" in text:
             # An escape may stand for half a character; neither a reply nor a row can hold one.
             json.dumps(value, ensure_ascii=False).encode()

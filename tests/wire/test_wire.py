@@ -172,10 +172,14 @@ def test_an_id_asked_again_while_it_is_worked_on_shares_the_answer(addresses: tu
 
 
 @pytest.fixture
-def served(addresses: tuple[str, str]) -> Iterator[tuple[zmq.Socket[bytes], Client]]:
-    """A raw socket and a good client at the same server."""
+def served(addresses: tuple[str, str], tmp_path: Path) -> Iterator[tuple[zmq.Socket[bytes], Client]]:
+    """A raw socket and a good client at the same server, which keeps a ledger."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    with serving(*addresses), Client(addresses[0]) as client:
+    with (
+        LineStore(StateDir.create(tmp_path / "state")) as store,
+        serving(*addresses, ledger=store.requests),
+        Client(addresses[0]) as client,
+    ):
         dealer = context.socket(zmq.DEALER)
         dealer.connect(addresses[0])
         yield dealer, client
@@ -193,7 +197,8 @@ def served(addresses: tuple[str, str]) -> Iterator[tuple[zmq.Socket[bytes], Clie
                 max_leaves=8,
             ).map(lambda value: json.dumps(value).encode()),
             st.fixed_dictionaries(
-                {"request_id": st.text(max_size=200) | st.integers(), "command": st.text(max_size=100) | st.none()}
+                {"request_id": st.text(max_size=200) | st.integers(), "command": st.text(max_size=100) | st.none()},
+                optional={"arguments": st.dictionaries(st.text(max_size=5), st.floats() | st.integers(), max_size=2)},
             ).map(lambda value: json.dumps(value).encode()),
         ),
         min_size=1,
@@ -219,14 +224,28 @@ def test_whatever_comes_in_is_answered_and_a_good_client_is_still_served(
         b'{"request_id": "a", "command": "x", "arguments": {"\\udc00": 1}}',
     ],
 )
-def test_half_a_character_is_told_and_ends_nothing(addresses: tuple[str, str], half: bytes) -> None:
-    with serving(*addresses), Client(addresses[0]) as client, zmq.Context() as context:
-        with context.socket(zmq.DEALER) as dealer:
-            dealer.linger, dealer.rcvtimeo = 0, 5000
-            dealer.connect(addresses[0])
-            dealer.send(half)
-            assert json.loads(dealer.recv())["error"] == ProtocolError.code
-        assert client.call("x", {"a": "\U0001f642"})["arguments"] == {"a": "\U0001f642"}, "two halves are one character"
+def test_half_a_character_is_told_and_ends_nothing(served: tuple[zmq.Socket[bytes], Client], half: bytes) -> None:
+    dealer, client = served
+    assert _answer(dealer, half)["error"] == ProtocolError.code
+    assert client.call("x", {"a": "\U0001f642"})["arguments"] == {"a": "\U0001f642"}, "two halves are one character"
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"9" * 5000])
+def test_a_number_that_json_lacks_is_told_and_ends_nothing(
+    served: tuple[zmq.Socket[bytes], Client], number: bytes
+) -> None:
+    dealer, client = served
+    assert _answer(dealer, b'{"request_id": "a", "command": "x", "arguments": {"n": %s}}' % number)["error"] == (
+        ProtocolError.code
+    )
+    assert client.call("x", {"n": 1.5})["arguments"] == {"n": 1.5}
+
+
+def _answer(dealer: zmq.Socket[bytes], message: bytes) -> dict[str, Any]:
+    dealer.linger, dealer.rcvtimeo = 0, 5000
+    dealer.send(message)
+    answer: dict[str, Any] = json.loads(dealer.recv())
+    return answer
 
 
 def test_a_req_socket_with_its_empty_delimiter_is_served(addresses: tuple[str, str]) -> None:
