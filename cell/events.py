@@ -70,6 +70,14 @@ class AcquisitionDone(_Event):
     part_id: str
 
 
+class Ready(_Event):
+    """The cell takes the next trigger. It may come before the result of the part before: go by `job_id`."""
+
+    event: Literal["Ready"] = "Ready"
+    recipe_id: str
+    job_id: str = ""  # of the part that left or the run that ended, empty otherwise
+
+
 class ResultReady(_Event):
     """The verdict stands."""
 
@@ -108,6 +116,7 @@ Event = Annotated[
     | RecipePrepared
     | JobStarted
     | AcquisitionDone
+    | Ready
     | ResultReady
     | ModelPromoted
     | JobChanged

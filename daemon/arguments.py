@@ -122,8 +122,9 @@ class StartArguments(Arguments):
 
 
 class StartContinuousArguments(Arguments):
-    """A run of parts without a trigger for each."""
+    """A run of parts without a trigger for each. Parts that nobody names are called `PartId`-1, -2 and so on."""
 
+    PartId: Annotated[str, StringConstraints(max_length=100)] = ""
     MeasId: ExternalId = ""
     RecipeId: Name | None = None
     ProductId: ExternalId = ""
@@ -168,7 +169,7 @@ class ConfigurationArguments(Arguments):
 class EventsArguments(Arguments):
     """Events after a sequence number, oldest first."""
 
-    since: int = Field(default=0, ge=0)
+    since: int = Field(default=0, ge=0, lt=1 << 63)
     limit: Limit = 1000
 
 

@@ -29,7 +29,7 @@ from daemon.notices import EventLog
 from daemon.process.watch import ProcessWatch
 from daemon.queries import Records, Status, version
 from daemon.recipes import Recipes
-from daemon.states import Cause, Snapshot
+from daemon.states import Cause, Origin, Snapshot
 from daemon.station import Station
 
 Result = dict[str, Any]
@@ -87,8 +87,8 @@ class Dispatcher:
             "StartSingleJob": self._start_single,
             "StartContinuous": self._start_continuous,
             "inspectd.announce_part": self._announce,
-            "Stop": lambda _, a: _moved(self._rooms.station.stop(_cause(a))),
-            "Abort": lambda _, a: _moved(self._rooms.station.abort(Cause.ABORT, _cause(a))),
+            "Stop": lambda request, a: _moved(self._rooms.station.stop(_cause(request, a))),
+            "Abort": lambda request, a: _moved(self._rooms.station.abort(Cause.ABORT, _cause(request, a))),
             "ActivateConfiguration": self._activate,
         }
 
@@ -146,15 +146,15 @@ class Dispatcher:
         }
         return {name: self._aside(look, RECIPES) for name, look in looks.items()}
 
-    def _select_mode(self, _: Request, __: a.Arguments) -> Result:
-        return _moved(self._rooms.station.machine.fire(Cause.SELECT_MODE_AUTOMATIC))
+    def _select_mode(self, request: Request, _: a.Arguments) -> Result:
+        return _moved(self._rooms.station.machine.fire(Cause.SELECT_MODE_AUTOMATIC, Origin(request.request_id)))
 
     def _halt(self, request: Request, arguments: a.CauseArguments) -> None:
-        after = self._rooms.station.abort(Cause.HALT, _cause(arguments))
+        after = self._rooms.station.abort(Cause.HALT, _cause(request, arguments))
         self._end_production(request, after)
 
     def _reset(self, request: Request, arguments: a.CauseArguments) -> None:
-        after = self._rooms.station.abort(Cause.RESET, _cause(arguments))
+        after = self._rooms.station.abort(Cause.RESET, _cause(request, arguments))
         self._end_production(request, after)
 
     def _end_production(self, request: Request, after: Snapshot) -> None:
@@ -169,7 +169,7 @@ class Dispatcher:
 
     def _prepare(self, request: Request, arguments: a.RecipeArguments) -> None:
         def work() -> Result:
-            prepared, model_digest = self._rooms.recipes.prepare(arguments.RecipeId)
+            prepared, model_digest = self._rooms.recipes.prepare(arguments.RecipeId, Origin(request.request_id))
             recipe = prepared.recipe
             return {
                 "Error": 0,
@@ -183,7 +183,7 @@ class Dispatcher:
 
     def _unprepare(self, request: Request, arguments: a.OptionalRecipeArguments) -> None:
         def work() -> Result:
-            self._rooms.recipes.unprepare(arguments.RecipeId)
+            self._rooms.recipes.unprepare(arguments.RecipeId, Origin(request.request_id))
             return _moved(self._rooms.station.machine.now)
 
         self._rooms.errands.defer(RECIPES, request, work)
@@ -217,12 +217,14 @@ class Dispatcher:
         if not station.on_line:
             if parameters.triggered:
                 raise StateError("window_ms and the like belong to a trigger line; set camera.trigger to line")
-            return {"Error": 0, "JobId": station.start_continuous(arguments)}
-        if parameters.paced:
-            raise StateError("parts, count and interval_ms are for software triggers; announce each part instead")
+            return {"Error": 0, "JobId": station.start_continuous(arguments, request.request_id)}
+        if parameters.paced or arguments.PartId:
+            raise StateError(
+                "PartId, parts, count and interval_ms are for software triggers; announce each part instead"
+            )
 
         def work() -> Result:
-            return {"Error": 0, "JobId": station.start_on_triggers(arguments)}
+            return {"Error": 0, "JobId": station.start_on_triggers(arguments, request.request_id)}
 
         # The camera is set up first, which takes longer than the command loop may stand still.
         station.machine.check(Cause.START_CONTINUOUS)
@@ -266,7 +268,7 @@ class Dispatcher:
         recipe_id, process = self._recipe_id(arguments.recipe_id), self._rooms.process
 
         def work() -> Result:
-            change = process.changed(recipe_id, arguments.what, arguments.by, arguments.note)
+            change = process.changed(recipe_id, arguments.what, arguments.by, arguments.note, request.request_id)
             report = process.report(recipe_id)
             return {"change": change.model_dump(mode="json"), "stale": report["stale"], "asks": report["asks"]}
 
@@ -276,23 +278,25 @@ class Dispatcher:
         recipe_id = self._recipe_id(arguments.recipe_id)
 
         def work() -> Result:
-            change = self._rooms.process.ordinary(recipe_id, arguments.by, arguments.note)
+            change = self._rooms.process.ordinary(recipe_id, arguments.by, arguments.note, request.request_id)
             return {"change": change.model_dump(mode="json")}
 
         self._rooms.errands.defer(HARVEST, request, work)
 
     def _deploy(self, request: Request, arguments: a.DeployArguments) -> None:
         def work() -> Result:
-            return self._rooms.deployer.deploy(arguments.model, promote=arguments.promote, by=arguments.by)
+            deployer, request_id = self._rooms.deployer, request.request_id
+            return deployer.deploy(arguments.model, promote=arguments.promote, by=arguments.by, request_id=request_id)
 
         self._rooms.errands.defer(MODELS, request, work)
 
     def _promote(self, request: Request, arguments: a.PromoteArguments) -> None:
-        self._rooms.errands.defer(MODELS, request, lambda: self._rooms.deployer.promote(arguments.by))
+        deployer = self._rooms.deployer
+        self._rooms.errands.defer(MODELS, request, lambda: deployer.promote(arguments.by, request.request_id))
 
     def _roll_back(self, request: Request, arguments: a.RollbackArguments) -> None:
         def work() -> Result:
-            return self._rooms.deployer.roll_back(arguments.recipe_id, arguments.by)
+            return self._rooms.deployer.roll_back(arguments.recipe_id, arguments.by, request.request_id)
 
         self._rooms.errands.defer(MODELS, request, work)
 
@@ -314,7 +318,6 @@ def _internal(recipe: Recipe, digest: str = "") -> Result:
     return {"Id": recipe.recipe_id, "Version": str(recipe.version), "Hash": digest, "HashAlgorithm": "SHA-256"}
 
 
-def _cause(arguments: a.CauseArguments) -> str:
-    if arguments.CauseDescription:
-        return arguments.CauseDescription
-    return f"cause {arguments.Cause}" if arguments.Cause else ""
+def _cause(request: Request, arguments: a.CauseArguments) -> Origin:
+    numbered = f"cause {arguments.Cause}" if arguments.Cause else ""
+    return Origin(request.request_id, detail=arguments.CauseDescription or numbered)

@@ -53,7 +53,7 @@ class Deployer:
         self._loader = loader
         self._log = log
 
-    def deploy(self, model: str, *, promote: bool, by: str) -> Result:
+    def deploy(self, model: str, *, promote: bool, by: str, request_id: str = "") -> Result:
         """Load a model of the store, or of a folder outside it, beside the running one; `promote` it at once if asked.
 
         Raises `NotFound`, `ModelError`, `GateError`, `EngineError` or `DataError`; then what judges goes on.
@@ -63,7 +63,7 @@ class Deployer:
         loaded = self._loader.load(self._store.state.model_folder(manifest.onnx_digest), recipe)
         self._slot.stand_by(loaded)
         if promote:
-            self.promote(by)
+            self.promote(by, request_id)
         return {
             "model_digest": loaded.digest,
             "model_id": manifest.model_id,
@@ -72,7 +72,7 @@ class Deployer:
             "promoted": promote,
         }
 
-    def promote(self, by: str) -> Result:
+    def promote(self, by: str, request_id: str = "") -> Result:
         """Let the model that stands beside judge from the next part on. Raises `StateError` when none stands there."""
         model = self._slot.take_standby()
         if model is None:
@@ -84,9 +84,9 @@ class Deployer:
         except BaseException:
             self._slot.stand_by(model)
             raise
-        return self._tell(recipe_id, model.digest, before, rollback=False)
+        return self._tell(recipe_id, model.digest, before, request_id, rollback=False)
 
-    def roll_back(self, recipe_id: str | None, by: str) -> Result:
+    def roll_back(self, recipe_id: str | None, by: str, request_id: str = "") -> Result:
         """Go back to the model before. Raises `StateError` when there is none, and what keeps it from being loaded."""
         prepared = self._station.prepared
         if recipe_id is None:
@@ -101,7 +101,7 @@ class Deployer:
             folder = self._store.state.model_folder(current.previous)
             model = self._loader.load(folder, self._recipe(recipe_id))
         self._exchange(model, lambda: self._store.deployments.roll_back(recipe_id, by))
-        return self._tell(recipe_id, model.digest, current.active, rollback=True)
+        return self._tell(recipe_id, model.digest, current.active, request_id, rollback=True)
 
     def listing(self, recipe_id: str | None) -> list[Result]:
         """Return the models of the store, newest first, and where each is deployed."""
@@ -137,11 +137,12 @@ class Deployer:
             return (model,)  # recorded for when its recipe is prepared; nothing judges by it now
         return self._slot.promote(model)
 
-    def _tell(self, recipe_id: str, now: str, before: str, *, rollback: bool) -> Result:
+    def _tell(self, recipe_id: str, now: str, before: str, request_id: str, *, rollback: bool) -> Result:
         self._log.keep(
             (
                 ModelPromoted(
                     at=self._log.now(),
+                    request_id=request_id,
                     recipe_id=recipe_id,
                     model_digest=now,
                     previous_digest=before,

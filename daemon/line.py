@@ -61,7 +61,7 @@ class Line:
         beat: Beat,
         *,
         sinks: tuple[Sink, ...] = (),
-        on_free: Callable[[], None] = lambda: None,
+        on_free: Callable[[Part], None] = lambda _: None,
         clock: Monotonic = monotonic,
     ) -> None:
         self._acquirer = acquirer
@@ -291,7 +291,7 @@ class Line:
 
     def _inspect(self, part: Part) -> None:
         if part.claimed:  # the deadline or an abort was faster
-            self._free()
+            self._free(part)
             return
         self._at_rest.clear()
         if part.request is None:  # of one that was asked for the station has told it
@@ -322,11 +322,11 @@ class Line:
         self._log.tell(
             AcquisitionDone(at=self._log.now(), request_id=_id(part), job_id=part.job_id, part_id=part.part_id)
         )
-        self._free()
+        self._free(part)
 
-    def _free(self) -> None:
+    def _free(self, part: Part) -> None:
         self._occupied = False
-        self._on_free()
+        self._on_free(part)
 
     def _note_late(self, part: Part, inspection: Inspection) -> Verdict:
         """Put on record what came too late to be the answer; return what the part's frames are archived under."""

@@ -133,7 +133,8 @@ class Records:
         return found
 
     def events(self, wanted: EventsArguments) -> Result:
-        """Return stored events after a sequence number, oldest first."""
+        """Return the events after a sequence number, oldest first: all that watchers were told."""
+        self._store.flush_events()
         found = self._store.events_since(wanted.since, wanted.limit)
         return {
             "events": [event.model_dump(mode="json") for event in found],

@@ -24,7 +24,7 @@ from cell.store.learning import LearningStore
 from cell.store.line import LineStore
 from daemon.acquire import Acquirer
 from daemon.notices import Conditions
-from daemon.states import Cause
+from daemon.states import NOBODY, Cause, Origin
 from daemon.station import Prepared, Station
 from daemon.swap import LoadedModel, ModelLoader, ModelSlot
 
@@ -56,7 +56,7 @@ class Recipes:
         self._conditions = conditions
         self._resume_file = store.state.root / "resume.json"
 
-    def prepare(self, recipe_id: str) -> tuple[Prepared, str]:
+    def prepare(self, recipe_id: str, origin: Origin = NOBODY) -> tuple[Prepared, str]:
         """Load the deployed model, then set the camera up between two parts and be Ready.
 
         Returns what is prepared and the model's digest. Without a deployed model the recipe is prepared all the same
@@ -68,7 +68,7 @@ class Recipes:
         model = self._deployed_model(recipe)
         prepared = Prepared(recipe, self._configuration_id(recipe_id))
         try:
-            displaced = self._station.line.between_parts(lambda: self._switch(prepared, model), ERRAND_S)
+            displaced = self._station.line.between_parts(lambda: self._switch(prepared, model, origin), ERRAND_S)
         except BaseException:
             if model is not None:
                 model.engine.close()
@@ -77,18 +77,19 @@ class Recipes:
             old.engine.close()
         digest = model.digest if model is not None else ""
         log = self._conditions.log
-        log.keep((RecipePrepared(at=log.now(), recipe_id=recipe_id, model_digest=digest),))
+        told = RecipePrepared(at=log.now(), request_id=origin.request_id, recipe_id=recipe_id, model_digest=digest)
+        log.keep((told,))
         self._conditions.resolve("resume")
         write_bytes(self._resume_file, json.dumps({"recipe_id": recipe_id}).encode())
         return prepared, digest
 
-    def unprepare(self, recipe_id: str | None) -> None:
+    def unprepare(self, recipe_id: str | None, origin: Origin = NOBODY) -> None:
         """Unload the prepared recipe. Raises `StateError` when it is another one or none is."""
         prepared = self._station.prepared
         if recipe_id is not None and (prepared is None or prepared.recipe.recipe_id != recipe_id):
             raise NotFound(f"recipe {recipe_id} is not prepared; inspectctl status shows which one is")
         self._station.machine.check(Cause.UNPREPARE_RECIPE)
-        for old in self._station.line.between_parts(self._clear, ERRAND_S):
+        for old in self._station.line.between_parts(lambda: self._clear(origin), ERRAND_S):
             old.engine.close()
         self.forget_resume()
 
@@ -114,8 +115,9 @@ class Recipes:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{self._resume_file} can't be read: {error}; PrepareRecipe by hand") from error
-        self._station.machine.fire(Cause.SELECT_MODE_AUTOMATIC, detail="resumed after a restart")
-        self.prepare(recipe_id)
+        origin = Origin(detail="resumed after a restart")
+        self._station.machine.fire(Cause.SELECT_MODE_AUTOMATIC, origin)
+        self.prepare(recipe_id, origin)
 
     def forget_resume(self) -> None:
         """Start in Preoperational next time: a person or the PLC has ended production."""
@@ -127,7 +129,7 @@ class Recipes:
         for old in self._station.line.between_parts(self._release, ERRAND_S):
             old.engine.close()
 
-    def _switch(self, prepared: Prepared, model: LoadedModel | None) -> tuple[LoadedModel, ...]:
+    def _switch(self, prepared: Prepared, model: LoadedModel | None, origin: Origin) -> tuple[LoadedModel, ...]:
         # On the line thread.
         self._station.machine.check(Cause.PREPARE_RECIPE)
         before = self._station.prepared
@@ -137,7 +139,7 @@ class Recipes:
             if before is not None:
                 self._set_back(before.recipe)
             raise
-        self._station.machine.fire(Cause.PREPARE_RECIPE, recipe_id=prepared.recipe.recipe_id)
+        self._station.machine.fire(Cause.PREPARE_RECIPE, origin, recipe_id=prepared.recipe.recipe_id)
         self._station.prepared = prepared
         self._conditions.resolve("camera")
         return self._slot.install(model)
@@ -148,9 +150,9 @@ class Recipes:
         except HardwareError as error:
             self._conditions.raise_("camera", f"the camera is being brought back: {error}", severe=True)
 
-    def _clear(self) -> tuple[LoadedModel, ...]:
+    def _clear(self, origin: Origin) -> tuple[LoadedModel, ...]:
         # On the line thread.
-        self._station.machine.fire(Cause.UNPREPARE_RECIPE)
+        self._station.machine.fire(Cause.UNPREPARE_RECIPE, origin)
         self._station.prepared = None
         self._acquirer.dark()
         return self._slot.install(None)

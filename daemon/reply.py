@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from cell.errors import StoreError
@@ -103,11 +104,17 @@ def result_of(verdict: Verdict, configuration_id: str = "") -> Result:
         "CreationTime": content["created_at"],
         "ProcessingTimes": {
             "StartTime": content["created_at"],
+            "EndTime": _ended(verdict),
             "AcquisitionDuration": verdict.timings.acquisition_ms,
             "ProcessingDuration": verdict.timings.total_ms - verdict.timings.acquisition_ms,
         },
         "ResultContent": content,
     }
+
+
+def _ended(verdict: Verdict) -> str:
+    ended = verdict.created_at + timedelta(milliseconds=verdict.timings.total_ms)
+    return ended.isoformat().replace("+00:00", "Z")
 
 
 def _reply(part: Part, verdict: Verdict) -> Reply:

@@ -110,8 +110,19 @@ class Snapshot:
         return bool(self.recipe_id)
 
 
-#: Told of every move: before, after, cause. Runs inside the machine's lock, so that moves are told in order.
-OnChange = Callable[[Snapshot, Snapshot, str], None]
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a move comes from, for those who are told of it: a request, a job, and a sentence instead of the cause."""
+
+    request_id: str = ""
+    job_id: str = ""
+    detail: str = ""
+
+
+NOBODY = Origin()
+
+#: Told of every move: before, after, cause, origin. Runs inside the machine's lock, so that moves are told in order.
+OnChange = Callable[[Snapshot, Snapshot, str, Origin], None]
 
 
 class StateMachine:
@@ -133,23 +144,23 @@ class StateMachine:
             state = self._now.state
             raise StateError(f"{cause} is not allowed in state {state.title}; {_WAY_OUT[state]}")
 
-    def fire(self, cause: Cause, *, recipe_id: str = "", detail: str = "") -> Snapshot:
-        """Move. `recipe_id` goes with `PREPARE_RECIPE`; `detail` is told to watchers. Raises `StateError`."""
+    def fire(self, cause: Cause, origin: Origin = NOBODY, *, recipe_id: str = "") -> Snapshot:
+        """Move. `recipe_id` goes with `PREPARE_RECIPE`; `origin` is told to watchers. Raises `StateError`."""
         with self._lock:
             self.check(cause)
             before = self._now
             after = _after(before, cause, recipe_id)
             self._now = after
             if after != before:
-                self._on_change(before, after, detail or str(cause))
+                self._on_change(before, after, origin.detail or str(cause), origin)
             return after
 
-    def fire_if_allowed(self, cause: Cause, detail: str = "") -> bool:
+    def fire_if_allowed(self, cause: Cause, origin: Origin = NOBODY) -> bool:
         """Move when the present state allows it: for automatic causes, which may have lost a race with a command."""
         with self._lock:
             if (self._now.state, cause) not in TRANSITIONS:
                 return False
-            self.fire(cause, detail=detail)
+            self.fire(cause, origin)
             return True
 
 

@@ -16,7 +16,7 @@ from functools import partial
 
 from cell.clock import Monotonic, monotonic
 from cell.errors import HardwareError, LightError, StateError
-from cell.events import JobStarted, StateChanged
+from cell.events import JobStarted, Ready, StateChanged
 from cell.frames import AcquisitionFault
 from cell.recipes import Recipe
 from cell.store.line import LineStore
@@ -34,7 +34,7 @@ from daemon.line import Line, PartSource
 from daemon.notices import Conditions, EventLog
 from daemon.parts import ABORTED, Part
 from daemon.reply import Answers
-from daemon.states import EXECUTING, Cause, Snapshot, State, StateMachine
+from daemon.states import EXECUTING, NOBODY, Cause, Origin, Snapshot, State, StateMachine
 
 #: Latencies kept for the status.
 _RECENT = 1000
@@ -101,7 +101,8 @@ class Station:
         if problem:
             self._give_fault(part, problem)
             return
-        if self.machine.fire_if_allowed(Cause.START_SINGLE_JOB, f"part {part.part_id}"):
+        origin = Origin(request.request_id, part.job_id, f"part {part.part_id}")
+        if self.machine.fire_if_allowed(Cause.START_SINGLE_JOB, origin):
             # Here and not on the line's thread, which has exposures to make: telling wakes this one up.
             started = JobStarted(
                 at=part.created_at, request_id=request.request_id, job_id=part.job_id, part_id=part.part_id
@@ -111,17 +112,18 @@ class Station:
         else:  # another thread moved the machine just now
             self._give_fault(part, f"the cell went to {self.machine.now.state.title} as the trigger came")
 
-    def start_continuous(self, arguments: StartContinuousArguments) -> str:
+    def start_continuous(self, arguments: StartContinuousArguments, request_id: str = "") -> str:
         """Begin a continuous run and return its job id. Raises `StateError`."""
         prepared = self._require(arguments.RecipeId, Cause.START_CONTINUOUS)
         self.machine.check(Cause.START_CONTINUOUS)
         job_id = self._store.next_job_id()
         source = self._source(prepared, arguments, job_id)
-        self.machine.fire(Cause.START_CONTINUOUS, detail=job_id)
-        self.line.run_continuously(source, lambda: self._execution_done(State.CONTINUOUS_EXECUTION))
+        origin = Origin(request_id, job_id, job_id)
+        self.machine.fire(Cause.START_CONTINUOUS, origin)
+        self.line.run_continuously(source, lambda: self._execution_done(State.CONTINUOUS_EXECUTION, origin))
         return job_id
 
-    def start_on_triggers(self, arguments: StartContinuousArguments) -> str:
+    def start_on_triggers(self, arguments: StartContinuousArguments, request_id: str = "") -> str:
         """Begin a run whose parts are triggered by the camera's line and announced; return its job id.
 
         On return edges are counted, the next one as the first. Waits for the line: not for the command loop. Raises
@@ -130,19 +132,20 @@ class Station:
         prepared = self._require(arguments.RecipeId, Cause.START_CONTINUOUS)
         self.machine.check(Cause.START_CONTINUOUS)
         job_id = self._store.next_job_id()
+        origin = Origin(request_id, job_id, job_id)
         run = TriggerRun(
             self.line.acquirer,
             prepared.recipe,
             arguments.Parameters.rules(),
             lambda: self._part_of_nobody(prepared),
-            self._run_over,
+            partial(self._run_over, origin),
         )
         self.line.between_parts(lambda: self.line.follow_triggers(run), _ARM_S)
         self._trigger_run = run
         if self.conditions is not None:
             self.conditions.resolve("light")  # it was lit for this run
         try:
-            self.machine.fire(Cause.START_CONTINUOUS, detail=job_id)
+            self.machine.fire(Cause.START_CONTINUOUS, origin)
         except StateError:
             self.line.stop_continuous()
             raise
@@ -177,19 +180,19 @@ class Station:
         edge_time_s = None if arguments.edge_time_ms is None else arguments.edge_time_ms / 1e3
         self.line.announce(part, arguments.trigger_count, edge_time_s)
 
-    def stop(self, detail: str) -> Snapshot:
+    def stop(self, origin: Origin = NOBODY) -> Snapshot:
         """End the execution after the part under way. Raises `StateError` when nothing is executed."""
         # First the state: the line may be through at once, and would say so before.
-        after = self.machine.fire(Cause.STOP, detail=detail)
+        after = self.machine.fire(Cause.STOP, origin)
         self.line.stop_continuous()
         return after
 
-    def abort(self, cause: Cause, detail: str) -> Snapshot:
+    def abort(self, cause: Cause, origin: Origin = NOBODY) -> Snapshot:
         """Give every part under way its FAULT now and move by `cause` (Abort, Halt or Reset). Raises `StateError`."""
-        after = self.machine.fire(cause, detail=detail)
+        after = self.machine.fire(cause, origin)
         self.line.stop_continuous()
         for part in self._under_way():
-            self._give_fault(part, f"{ABORTED}: {detail or cause}")
+            self._give_fault(part, f"{ABORTED}: {origin.detail or cause}")
         if not after.prepared:
             self.prepared = None
         return after
@@ -215,9 +218,10 @@ class Station:
         expires = [part.expires for part in self._under_way()]
         return max(0.0, min(expires) - self._clock()) if expires else None
 
-    def part_may_leave(self) -> None:
+    def part_may_leave(self, part: Part) -> None:
         """Note that all frames of the part under way are taken. Called by the line thread."""
-        self._execution_done(State.SINGLE_EXECUTION)
+        request_id = part.request.request_id if part.request is not None else ""
+        self._execution_done(State.SINGLE_EXECUTION, Origin(request_id, part.job_id))
 
     def given(self, verdict: Verdict) -> None:
         """Note a verdict that was given. Called by whoever gave it."""
@@ -229,11 +233,11 @@ class Station:
     def severe(self, is_open: bool, sentence: str) -> None:
         """Follow severe conditions into Error and out of it. Called by any thread."""
         if not is_open:
-            self.machine.fire_if_allowed(Cause.ERROR_RESOLVED, f"{sentence} is resolved")
+            self.machine.fire_if_allowed(Cause.ERROR_RESOLVED, Origin(detail=f"{sentence} is resolved"))
             return
         if self.machine.now.state is State.CONTINUOUS_EXECUTION:
             self.line.stop_continuous()
-        self.machine.fire_if_allowed(Cause.ERROR, sentence)
+        self.machine.fire_if_allowed(Cause.ERROR, Origin(detail=sentence))
 
     def _why_not(self) -> str:
         """Return why a trigger can only be FAULT at present, or an empty string."""
@@ -280,7 +284,7 @@ class Station:
 
     def _source(self, prepared: Prepared, arguments: StartContinuousArguments, job_id: str) -> PartSource:
         start = self._clock()
-        for index, part_id in enumerate(_part_ids(arguments.Parameters, job_id)):
+        for index, part_id in enumerate(_part_ids(arguments.Parameters, arguments.PartId or job_id)):
             due = start + index * arguments.Parameters.interval_ms / 1e3
             single = StartArguments(PartId=part_id, MeasId=arguments.MeasId, ProductId=arguments.ProductId)
             yield due, partial(self._self_triggered, prepared, single)
@@ -299,7 +303,7 @@ class Station:
         fault = part.fault(reason, emulated=self._emulated, total_s=total_s)
         return self._answers is not None and self._answers.give(part, fault) is not None
 
-    def _run_over(self, error: HardwareError | None) -> None:
+    def _run_over(self, origin: Origin, error: HardwareError | None) -> None:
         """Note that a run on the trigger line ended, by an error or as it should. Called by the line thread.
 
         A camera that is gone has its own condition, until it is brought back; what the light needs only a person knows.
@@ -307,23 +311,27 @@ class Station:
         if isinstance(error, LightError) and self.conditions is not None:
             sentence = f"the run on the trigger line ended: {error}; see to the light, then StartContinuous"
             self.conditions.raise_("light", sentence)
-        self._execution_done(State.CONTINUOUS_EXECUTION)
+        self._execution_done(State.CONTINUOUS_EXECUTION, origin)
 
-    def _execution_done(self, execution: State) -> None:
+    def _execution_done(self, execution: State, origin: Origin) -> None:
         if self.machine.now.state is execution:
-            self.machine.fire_if_allowed(Cause.DONE)
+            self.machine.fire_if_allowed(Cause.DONE, Origin(origin.request_id, origin.job_id))
 
-    def _moved(self, before: Snapshot, after: Snapshot, cause: str) -> None:
-        self._log.tell(
-            StateChanged(at=self._log.now(), state=after.state.title, previous=before.state.title, cause=cause)
+    def _moved(self, before: Snapshot, after: Snapshot, cause: str, origin: Origin) -> None:
+        now, request_id = self._log.now(), origin.request_id
+        told = StateChanged(
+            at=now, request_id=request_id, state=after.state.title, previous=before.state.title, cause=cause
         )
+        self._log.tell(told)
+        if after.state is State.READY:
+            self._log.tell(Ready(at=now, request_id=request_id, recipe_id=after.recipe_id, job_id=origin.job_id))
         if before.prepared != after.prepared:
             self.on_prepared(after.prepared)
 
 
-def _part_ids(parameters: ContinuousParameters, job_id: str) -> Iterator[str]:
+def _part_ids(parameters: ContinuousParameters, prefix: str) -> Iterator[str]:
     if parameters.parts:
         yield from parameters.parts
         return
     numbers = itertools.count(1) if parameters.count is None else range(1, parameters.count + 1)
-    yield from (f"{job_id}-{number}" for number in numbers)
+    yield from (f"{prefix}-{number}" for number in numbers)

@@ -49,8 +49,16 @@ class EventLog:
         with self.commit(events) as (_, numbered):
             return numbered
 
+    def flush(self) -> None:
+        """Store what was stamped and waits, so that it can be asked for; costs no synchronisation of the disk."""
+        if self._pending:
+            with self.commit((), durable=False):
+                pass
+
     @contextlib.contextmanager
-    def commit(self, events: Sequence[Event]) -> Iterator[tuple[sqlite3.Connection, tuple[Event, ...]]]:
+    def commit(
+        self, events: Sequence[Event], *, durable: bool = True
+    ) -> Iterator[tuple[sqlite3.Connection, tuple[Event, ...]]]:
         """Open a transaction in which what is pending and `events` are stored; give it and the numbered events.
 
         Events that were stamped before are passed through: they are stored or pending already. When the block or the
@@ -58,7 +66,7 @@ class EventLog:
         """
         pending: list[Event] = []
         try:
-            with self._database.write_direct() as connection:
+            with self._database.write_direct(durable=durable) as connection:
                 with self._lock:
                     if self._next + max(1, len(events)) > self._high:
                         first = reserve(connection, "event", BLOCK) - BLOCK + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
@@ -65,11 +66,17 @@ class LineStore:
         self.close()
 
     def close(self) -> None:
-        """Close the database; every later call raises `StoreError`."""
+        """Store what was told and waits, and close the database; every later call raises `StoreError`."""
+        with contextlib.suppress(StoreError):  # a full disk, or closed already: nothing else is lost by it
+            self._events.flush()
         self._database.close()
 
     def checkpoint(self) -> None:
-        """Fold the write-ahead log into ``line.db``; call it every few seconds, from a thread that may wait."""
+        """Store events that wait and fold the write-ahead log into ``line.db``.
+
+        Call it every few seconds, from a thread that may wait. Raises `StoreError`.
+        """
+        self._events.flush()
         self._database.checkpoint()
 
     def next_job_id(self) -> str:
@@ -119,6 +126,10 @@ class LineStore:
             if reply is not None:
                 self.requests.finish_within(connection, request_id, reply)
         return ready.model_copy(update={"sequence": result.sequence})
+
+    def flush_events(self) -> None:
+        """Store events that were stamped and wait, so that they can be asked for. Raises `StoreError`."""
+        self._events.flush()
 
     def last_sequence(self) -> int:
         """Return the highest stored event number, 0 when there is none."""

@@ -138,32 +138,32 @@ class ProcessWatch:
             "passed_over": self.passed_over,
         }
 
-    def changed(self, recipe_id: str, what: Cause, by: str, note: str = "") -> ProcessChange:
+    def changed(self, recipe_id: str, what: Cause, by: str, note: str = "", request_id: str = "") -> ProcessChange:
         """Record that a person says what changed; the monitor learns the new state.
 
         Raises `NotFound` for an unknown recipe.
         """
         recipe = self._line.recipes.get(recipe_id)
         change = self._learning.process.declare(recipe_id, what, by, note)
-        self._settle(recipe, change)
+        self._settle(recipe, change, request_id)
         return change
 
-    def ordinary(self, recipe_id: str, by: str, note: str = "") -> ProcessChange:
+    def ordinary(self, recipe_id: str, by: str, note: str = "", request_id: str = "") -> ProcessChange:
         """Record that a suspected change is ordinary: nothing is stale for it, and the monitor learns it as such.
 
         Raises `StateError` when none is suspected.
         """
         recipe = self._line.recipes.get(recipe_id)
         change = self._learning.process.withdraw(recipe_id, by, note)
-        self._settle(recipe, change)
+        self._settle(recipe, change, request_id)
         return change
 
-    def _settle(self, recipe: Recipe, change: ProcessChange) -> None:
+    def _settle(self, recipe: Recipe, change: ProcessChange, request_id: str) -> None:
         with self._lock:
             self._of(recipe).restart()
             self._unsaved.add(recipe.recipe_id)
         self._conditions.resolve(f"{CONDITION}-{recipe.recipe_id}")
-        self._tell(change)
+        self._tell(change, request_id)
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):
@@ -219,8 +219,9 @@ class ProcessWatch:
             f"likely to do then: {asked}",
         )
 
-    def _tell(self, change: ProcessChange) -> None:
-        self._conditions.log.keep((ProcessChanged(at=self._conditions.log.now(), change=change),))
+    def _tell(self, change: ProcessChange, request_id: str = "") -> None:
+        log = self._conditions.log
+        log.keep((ProcessChanged(at=log.now(), request_id=request_id, change=change),))
 
     def _of(self, recipe: Recipe) -> Monitor:
         known = self._monitors.get(recipe.recipe_id)

@@ -56,7 +56,7 @@ ALLOWED: dict[State, dict[Cause, State]] = {
 
 def machine_in(state: State) -> tuple[StateMachine, list[tuple[Snapshot, Snapshot, str]]]:
     moves: list[tuple[Snapshot, Snapshot, str]] = []
-    machine = StateMachine(lambda before, after, cause: moves.append((before, after, cause)))
+    machine = StateMachine(lambda before, after, cause, _: moves.append((before, after, cause)))
     for cause in ROUTES[state]:
         machine.fire(cause, recipe_id="r" if cause is C.PREPARE_RECIPE else "")
     assert machine.now.state is state

@@ -12,7 +12,7 @@ import pytest
 
 from cell import digest
 from cell.errors import AcquisitionTimeout, CameraError, LightError, NotFound, ProtocolError, StateError
-from cell.events import ResultReady
+from cell.events import Ready, ResultReady
 from cell.frames import AcquisitionFault, Frame
 from cell.recipes import Rect
 from cell.store.images import read_stack
@@ -87,14 +87,44 @@ def test_events_tell_the_part_in_order_and_can_be_asked_for_again(tmp_path: Path
             "JobStarted",
             "AcquisitionDone",
             "StateChanged",
+            "Ready",
             "ResultReady",
         ]
-        assert [event.sequence for event in seen] == list(range(seen[0].sequence, seen[0].sequence + 5))
-        assert seen[1].request_id == seen[4].request_id == "request-1"
+        assert [event.sequence for event in seen] == list(range(seen[0].sequence, seen[0].sequence + 6))
+        assert {event.request_id for event in seen} == {"request-1"}
+        assert isinstance(seen[4], Ready)
+        assert (seen[4].job_id, seen[4].recipe_id) == (reply["JobId"], "plate")
         again = parse_events(cell.client.call("inspectd.events", {"since": seen[0].sequence - 1}))
         assert again == seen
-        assert isinstance(again[4], ResultReady)
-        assert again[4].verdict.job_id == reply["JobId"]
+        assert isinstance(again[5], ResultReady)
+        assert again[5].verdict.job_id == reply["JobId"]
+
+
+def test_every_event_that_a_command_brings_about_carries_its_request_id(tmp_path: Path) -> None:
+    model = contrast_model(tmp_path)
+    commands: dict[str, tuple[dict[str, Any], list[str]]] = {
+        "SelectModeAutomatic": ({}, ["StateChanged"]),
+        "PrepareRecipe": ({"RecipeId": "plate"}, ["StateChanged", "Ready", "RecipePrepared"]),
+        "inspectd.deploy": ({"model": model.model_id, "promote": True}, ["inspectd.ModelPromoted"]),
+        "StartContinuous": ({"Parameters": {"interval_ms": 3_600_000}}, ["StateChanged"]),
+        "Stop": ({"CauseDescription": "shift is over"}, ["StateChanged", "Ready"]),
+        "inspectd.process.changed": ({"what": "lamp"}, ["inspectd.ProcessChanged"]),
+        "UnprepareRecipe": ({}, ["StateChanged"]),
+        "Halt": ({}, ["StateChanged"]),
+        "Reset": ({}, ["StateChanged"]),
+    }
+    with running(tmp_path) as cell:
+        for command, (arguments, told) in commands.items():
+            if command == "inspectd.process.changed":
+                arguments = arguments | {"recipe_id": "plate"}
+            before = cell.client.call("inspectd.events", {"limit": 1})["last_sequence"]
+            cell.client.call(command, arguments, f"id of {command}")
+            events = parse_events(cell.client.call("inspectd.events", {"since": before}))
+            mine = [event.event for event in events if event.request_id == f"id of {command}"]
+            assert mine == told, command
+            strangers = {event.event for event in events if not event.request_id}
+            # The run's first part, of which nobody asked, goes its own way.
+            assert strangers <= {"JobStarted", "AcquisitionDone", "ResultReady"}, command
 
 
 def test_without_a_model_every_verdict_is_fault_and_the_frames_are_kept(tmp_path: Path) -> None:
@@ -275,11 +305,12 @@ def test_a_continuous_run_judges_every_part_and_ends_by_itself(tmp_path: Path) -
 def test_a_continuous_run_without_end_stops_when_told(tmp_path: Path) -> None:
     with running(tmp_path) as cell:
         cell.ready()
-        cell.client.call("StartContinuous", {"Parameters": {"interval_ms": 5}})
+        cell.client.call("StartContinuous", {"PartId": "run", "Parameters": {"interval_ms": 5}})
         assert cell.status()["state"]["name"] == "Operational/ContinuousExecution"
         assert cell.trigger("in-between")["reasons"][0].startswith("overrun")
         assert eventually(lambda: cell.status()["counts"]["FAULT"] >= 5)
         assert cell.client.call("Stop")["State"] == "Operational/Ready"
+        assert cell.client.call("GetResultListFiltered", {"PartId": "run-1"})["Results"]
         done = cell.status()["counts"]["FAULT"]
         assert not eventually(lambda: cell.status()["counts"]["FAULT"] > done + 1, within_s=0.2)
         with pytest.raises(StateError):

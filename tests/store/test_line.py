@@ -88,6 +88,8 @@ def test_a_part_leaves_everything_in_one_commit(state: StateDir) -> None:
         started = store.stamp(JobStarted(at=NOON, request_id="r1", job_id="j1", part_id="p"))
         assert started.sequence == 1
         assert store.events_since(0) == ()  # stamped, not stored yet
+        store.flush_events()
+        assert store.events_since(0) == (started,)
         reply = Reply(request_id="r1", result={"Outcome": "OK"})
         done = AcquisitionDone(at=NOON, job_id="j1", part_id="p")
         verdict = verdict_of("j1")
@@ -314,3 +316,11 @@ def test_events_can_be_pruned(store: LineStore) -> None:
     store.append([JobStarted(at=NOON, job_id=f"j{i}", part_id="") for i in range(10)])
     assert store.prune_events(keep=3) == 7
     assert [event.sequence for event in store.events_since(0)] == [8, 9, 10]
+
+
+def test_what_was_told_last_is_there_after_a_restart(state: StateDir) -> None:
+    halted = StateChanged(at=NOON, state="Halted", previous="Preoperational")
+    with LineStore(state) as store:
+        told = store.stamp(halted)
+    with LineStore(state) as store:
+        assert store.events_since(0) == (told,)
