@@ -89,12 +89,12 @@ def radial_slope(picture: Grey) -> float:
     windowed = picture * np.outer(np.hanning(picture.shape[0]), np.hanning(picture.shape[1]))
     power = np.abs(np.fft.fft2(windowed)) ** 2
     rows, columns = (np.fft.fftfreq(size) for size in picture.shape)
-    return _exponent(np.hypot(rows[:, None], columns[None, :]).ravel(), power.ravel())
+    return _exponent(np.hypot(rows[:, None], columns[None, :]).ravel(), np.asarray(power, np.float64).ravel())
 
 
 def _line_slope(picture: Grey) -> float:
     power = (np.abs(np.fft.rfft(picture * np.hanning(picture.shape[0])[:, None], axis=0)) ** 2).mean(axis=1)
-    return _exponent(np.fft.rfftfreq(picture.shape[0]), np.asarray(power, np.float64))
+    return _exponent(np.asarray(np.fft.rfftfreq(picture.shape[0]), np.float64), np.asarray(power, np.float64))
 
 
 def _exponent(frequency: Grey, power: Grey) -> float:
