@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from cell.store.files import disk_errors
 from daemon.ctl import render
 from daemon.ctl.session import session_of
 
@@ -37,9 +36,7 @@ def sim(
         if not session.as_json:
             render.hint(f"{done + 1}/{total} {name}")
 
-    with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        parts = direct.product_sheet(out, product or (), lights, each, seed, on_part)
+    parts = direct.product_sheet(out, product or (), lights, each, seed, on_part)
     if session.as_json:
         render.as_json({"path": str(out), "parts": parts})
     else:

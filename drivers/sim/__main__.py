@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cell.errors import ConfigurationError
+from cell.errors import InspectdError
 from drivers.sim.contact import product_sheet
 from drivers.sim.products.catalogue import PRODUCTS
 
@@ -24,9 +24,9 @@ def main() -> int:
     chosen = parser.parse_args()
     try:
         parts = product_sheet(chosen.file, chosen.product, chosen.lights, chosen.each, chosen.seed)
-    except (ConfigurationError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+    except InspectdError as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        return error.exit_code
     sys.stdout.write(f"{parts} parts written to {chosen.file}\n")
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from scipy import ndimage
 
 from cell.errors import ConfigurationError
 from cell.recipes import Recipe, Rect
+from cell.store.files import write_bytes
 from drivers.sim.cell import EmulatedCell
 from drivers.sim.flaws import FLAWS
 from drivers.sim.plate import PlateProduct, recipe_for_plate
@@ -43,7 +45,7 @@ def product_sheet(
 
     The last column shows the defect enlarged, its true mask outlined. `products` are all rendered ones when empty, and
     may name the plate; `lights` is a rig as in ``disc-4+ring``. `on_part` is told what is rendered next. Raises
-    `ConfigurationError` for an unknown product or light, `OSError`.
+    `ConfigurationError` for an unknown product or light, and what `write_bytes` raises.
     """
     chosen = [_exhibit(name, lights, random_seed) for name in (products or tuple(PRODUCTS))]
     rows = [(item, f"{kind}-{index:06d}") for item in chosen for kind in item.kinds for index in range(each)]
@@ -60,7 +62,9 @@ def product_sheet(
             left = _GAP + column * (width + _GAP)
             draw.text((left, top), f"{item.name}  {part_id}  {name}", fill=_INK)
             sheet.paste(Image.fromarray(picture), (left, top + _CAPTION))
-    sheet.save(file)
+    held = io.BytesIO()
+    sheet.save(held, format="PNG")
+    write_bytes(file, held.getvalue())
     return len(rows)
 
 
