@@ -59,6 +59,18 @@ def test_surfaces_have_the_spectrum_that_they_are_asked_for(hurst: float) -> Non
     assert exponent(ground, 0) == pytest.approx(-1 - 2 * hurst, abs=0.25)
 
 
+def test_a_lamp_shows_the_slopes_that_face_it() -> None:
+    """The directional filter of Kube and Pentland (1988): a matt relief lit from the right shows what runs down."""
+
+    def directed(light: str) -> float:
+        pictures = rendered("moulded", light, (212, 82, 64, 92), 1)
+        return texture(next(pictures), lay_down=False).across_over_along
+
+    assert directed("az000") < 1 / 4
+    assert directed("az090") > 4
+    assert 0.4 < directed("dome") < 2.5
+
+
 def test_the_shadow_of_a_bar_is_soft_to_both_sides() -> None:
     """A bar 60 mm long throws half shadows beside a block's corners, without steps."""
     canvas = Canvas.make(128, 128, 0.05, 1, Placement())

@@ -20,7 +20,7 @@ from drivers.sim.products.blueprint import (
     step_up,
 )
 from drivers.sim.products.print import artwork
-from drivers.sim.render.textures import blobs, course, craters, lines, rough
+from drivers.sim.render.textures import blobs, course, craters, grooves, lines, rough
 from drivers.sim.render.workpiece import Canvas, Carrier, FloatMap, Placement, Workpiece, blank
 
 _COVER, _BUTTON, _EJECTOR = (7.1, 5.5), (-2.9, -0.6), ((4.9, -3.6), (4.9, 3.6))
@@ -102,7 +102,9 @@ def _foil(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     inside = np.asarray(_FOIL - u, np.float32)
     work = blank(canvas, inside, albedo=0.06, specular=0.66, roughness=0.18 * batch.roughness)
     shape, step = canvas.shape, canvas.step_mm
-    rolled = canvas.carry(lines(generator, (shape[1], shape[0]), step, along_mm=5.0, across_mm=0.05).T.copy())
+    rolled = canvas.carry(
+        grooves(generator, (shape[1], shape[0]), step, along_mm=2.5, coarsest_mm=0.7, hurst=0.7).T.copy()
+    )
     granules = canvas.carry(rough(generator, shape, step, grain_mm=0.16 * batch.grain, hurst=0.4, finest_mm=0.02))
     cloud = canvas.grow(partial(blobs, size_mm=2.5), generator, 2.5)
     border = 0.035 * course(generator, 256, 5.0)
@@ -111,7 +113,7 @@ def _foil(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     bare = 1 - coat
     # The slot die leaves a thicker bead at the coating's edge.
     bead = np.exp(-np.square((u - np.float32(_COATED - 0.22) - wander) / np.float32(0.16)))
-    work.height_um += bare * 0.35 * rolled + coat * np.float32(batch.relief) * 2.6 * granules
+    work.height_um += bare * 0.6 * rolled + coat * np.float32(batch.relief) * 2.6 * granules
     work.height_um += step_up(_COATED + wander - u, 55.0, 0.26) + 6.0 * bead
     # The bare strip is longer than the web beside it, which is stiff: it lies in waves that run off the edge.
     wave = canvas.grow(partial(lines, along_mm=9.0, across_mm=2.2), generator, 2.2)
