@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
+#: How long a page may take to show what a test waits for, ms: beside other tests the browser gets its turn late.
+PATIENCE_MS = 40_000
 #: Without these the browser looks up hosts of its maker at every start.
 FLAGS = [
     "--no-sandbox",
@@ -27,6 +29,7 @@ def browser() -> Iterator[Any]:
     if not CHROMIUM.exists():
         pytest.skip("chromium is not installed; apt-get install chromium to run the browser tests")
     playwright = pytest.importorskip("playwright.sync_api")
+    playwright.expect.set_options(timeout=PATIENCE_MS)
     with playwright.sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield started
@@ -38,7 +41,7 @@ def page(browser: Any) -> Iterator[Any]:
     """A fresh page, without cookies; an error of its scripts or its content security policy fails the test."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     opened = context.new_page()
-    opened.set_default_timeout(40_000)
+    opened.set_default_timeout(PATIENCE_MS)
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from cell.defects import CandidateState, ReviewVerb
 from cell.settings import Settings
@@ -69,8 +70,8 @@ def test_twenty_candidates_are_reviewed_by_keyboard(cell: tuple[Settings, str], 
             current = candidate(page, other_than=current)
             paces.append(float(page.locator("body").get_attribute("data-pace")))
     page.wait_for_selector("#finished:not([hidden])")
-    assert page.locator("#count-done").text_content() == str(COUNT)
-    assert page.locator("#count-waiting").text_content() == "0"
+    expect(page.locator("#count-done")).to_have_text(str(COUNT))
+    expect(page.locator("#count-waiting")).to_have_text("0")
     # The aim is 0.1 s; a machine that runs other tests beside takes a few times that, a page that waits for what it
     # should have loaded ahead takes seconds.
     assert statistics.median(paces) < 1000, paces
@@ -95,7 +96,7 @@ def test_every_channel_is_on_the_screen_when_a_candidate_can_be_decided(cell: tu
     assert page.locator("#strip .tile span").all_text_contents() == ["left", "top", "ring"]
     # Real seeds of the class stand beside for comparison; they come on their own.
     page.wait_for_function("document.querySelectorAll('#seeds img').length === 4")
-    assert "black to white" in page.locator("#whole-facts").text_content()
+    expect(page.locator("#whole-facts")).to_contain_text("black to white")
     first = page.locator("#crop img").get_attribute("src")
     page.keyboard.press("ArrowRight")
     page.wait_for_selector('#strip .tile:nth-child(2)[aria-pressed="true"]')
@@ -106,7 +107,7 @@ def test_every_channel_is_on_the_screen_when_a_candidate_can_be_decided(cell: tu
     page.wait_for_selector("#crop img[src*='/candidates/']")
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector(f"#crop img[src='{first}']")
-    assert page.locator("#crop path.outline").count() == 1
+    expect(page.locator("#crop path.outline")).to_have_count(1)
     page.keyboard.press("m")
     page.wait_for_selector("#crop path.outline", state="detached")
 
@@ -142,7 +143,7 @@ def test_undo_is_a_new_decision_that_supersedes(cell: tuple[Settings, str], page
     second = candidate(page, other_than=first)
     page.keyboard.press("u")
     assert candidate(page, other_than=second) == first
-    assert "accepted" in page.locator("#subject-prior").text_content()
+    expect(page.locator("#subject-prior")).to_contain_text("accepted")
     page.keyboard.press("r")
     page.keyboard.press("9")
     page.locator("#other-field").fill("double contour")
@@ -154,8 +155,8 @@ def test_undo_is_a_new_decision_that_supersedes(cell: tuple[Settings, str], page
             (first, "reject", "other: double contour"),
         ]
         assert store.candidates.get(first).state is CandidateState.REJECTED
-    assert page.locator("#count-rejected").text_content() == "1"
-    assert page.locator("#count-accepted").text_content() == "0"
+    expect(page.locator("#count-rejected")).to_have_text("1")
+    expect(page.locator("#count-accepted")).to_have_text("0")
 
 
 def test_a_decision_that_was_not_recorded_is_told_and_shown_again(cell: tuple[Settings, str], page: Any) -> None:
@@ -181,6 +182,5 @@ def test_a_silent_trainer_is_said_plainly(tmp_path: Path, page: Any) -> None:
         page.locator("#name-field").fill("Ada Moser")
         page.keyboard.press("Enter")
         page.wait_for_selector("#notice:not([hidden])")
-        text = page.locator("#notice").text_content()
-    assert "inspectd-trainer does not answer" in text
-    assert "systemctl status inspectd-trainer" in text
+        expect(page.locator("#notice")).to_contain_text("inspectd-trainer does not answer")
+        expect(page.locator("#notice")).to_contain_text("systemctl status inspectd-trainer")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from cell.defects import SeedState, Split
 from cell.imaging.background import BackgroundModel
@@ -56,7 +57,7 @@ def test_the_wand_follows_the_anomaly_and_every_stroke_can_be_undone(tmp_path: P
             page.keyboard.press("u")  # all three strokes
         page.keyboard.press("y")  # and one again
         page.keyboard.press("u")
-        assert page.evaluate(EQUAL_TO_PROPOSED), "undone to the last pixel"
+        page.wait_for_function(EQUAL_TO_PROPOSED)  # undone to the last pixel
         page.keyboard.press("o")
         page.keyboard.press("e")
         for _ in range(30):
@@ -100,24 +101,21 @@ def test_a_person_says_what_else_a_part_shows(tmp_path: Path, page: Any) -> None
     with cells.trainer(settings), cells.pages(settings) as address:
         named(page, address)
         first = page.locator("body").get_attribute("data-seed")
-        assert [tile.text_content() for tile in page.locator("#channels .tile").all()] == ["left", "top", "ring"]
+        expect(page.locator("#channels .tile")).to_have_text(["left", "top", "ring"])
         page.keyboard.press("ArrowRight")
         page.wait_for_selector('#channels .tile:nth-child(2)[aria-pressed="true"]')
         page.keyboard.press("p")
         page.keyboard.press("0")  # the whole part
         page.keyboard.press("2")
         page.keyboard.press("Enter")
-        page.wait_for_selector("#notice:not([hidden])")
-        assert "mask is empty" in page.locator("#notice").text_content()
+        expect(page.locator("#notice")).to_contain_text("mask is empty")
         drag(page, (0.05, 0.05), (0.12, 0.09))
         page.keyboard.press("Enter")
         page.wait_for_selector("#part-block:not([hidden])")
-        assert "pit" in page.locator("#siblings").text_content()
+        expect(page.locator("#siblings")).to_contain_text("pit")
         page.locator("#state").select_option("confirmed")
         page.wait_for_selector(f'body[data-seed^="s"]:not([data-seed="{first}"])')
-        page.wait_for_selector(".lack")
-        lacks = page.locator("#lacks").text_content()
-    assert "no held-out part with scratch is confirmed" in lacks
+        expect(page.locator("#lacks")).to_contain_text("no held-out part with scratch is confirmed")
     with LearningStore(StateDir(settings.state_dir)) as store:
         seed = store.seed(first)
         (other,) = (one for one in store.seeds("cover") if one.image == seed.image and one.seed_id != first)
@@ -141,8 +139,8 @@ def test_what_the_store_refuses_is_said_on_the_page(tmp_path: Path, page: Any) -
         named(page, address)
         page.keyboard.press("Enter")
         page.wait_for_selector("#notice:not([hidden])")
-        assert "top was exposed 700 us, the recipe says 1500 us" in page.locator("#notice").text_content()
-        assert page.locator("#confirm").is_enabled()
+        expect(page.locator("#notice")).to_contain_text("top was exposed 700 us, the recipe says 1500 us")
+        expect(page.locator("#confirm")).to_be_enabled()
 
 
 def test_a_corrected_mask_is_stored_as_drawn(tmp_path: Path, page: Any) -> None:
@@ -173,8 +171,8 @@ def test_a_corrected_mask_is_stored_as_drawn(tmp_path: Path, page: Any) -> None:
         page.wait_for_selector('body[data-seed=""]')
         page.locator("#state").select_option("refused")
         page.wait_for_selector(f'body[data-seed="{second}"]')
-        assert page.locator("#seed-note").text_content() == "refused by Ada Moser: a fibre, it wipes off"
-        assert not page.locator("#why").is_visible()
+        expect(page.locator("#seed-note")).to_have_text("refused by Ada Moser: a fibre, it wipes off")
+        expect(page.locator("#why")).to_be_hidden()
     with LearningStore(StateDir(settings.state_dir)) as store:
         confirmed, refused = store.seed(drawn), store.seed(second)
         mask = store.read_mask(confirmed.mask)
