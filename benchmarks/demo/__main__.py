@@ -28,6 +28,8 @@ from trainer.calibrate import curves_svg
 
 _FOLDER = Path(__file__).parents[2] / "var" / "demo"
 _LONG_S = 300.0
+#: From one held-out part to the next, at least: 300 a minute.
+_PART_EVERY_S = 0.2
 
 
 def main() -> int:
@@ -74,13 +76,13 @@ def _run(shop: Workshop, options: argparse.Namespace) -> DemoReport:
     with shop.stage("judge held-out parts, promote half-way"):
         shop.line("inspectd.deploy", {"model": first.onnx_digest, "promote": True, "by": "demo"})
         half = len(scenario.held_out) // 2
-        before = {
-            half // 2: lambda: shop.line("inspectd.deploy", {"model": second.onnx_digest, "by": "demo"}),
+        beside = {
+            0: lambda: shop.line("inspectd.deploy", {"model": second.onnx_digest, "by": "demo"}),
             half: lambda: shop.line("inspectd.promote", {"by": "demo"}),
         }
-        answers = shop.show("held-out parts", scenario.held_out, before)
-    with shop.stage("judge the archived frames again, offline"):
-        again = offline.check(shop.state, scenario.recipe, (first, second), answers)
+        answers = shop.show("held-out parts", scenario.held_out, beside, _PART_EVERY_S)
+    with shop.stage("judge the archived frames again, offline"), shop.bar("judging again", len(answers)) as bar:
+        again = offline.check(shop.state, scenario.recipe, (first, second), answers, bar)
     misses, alarms = summary.worst(shop.state, scenario, answers)
     with LearningStore(shop.state) as store:
         models = (
@@ -88,7 +90,7 @@ def _run(shop: Workshop, options: argparse.Namespace) -> DemoReport:
             summary.model_summary(store, second, "seeds and candidates"),
         )
         result = _result(shop, store, harvest, review, models, started)
-        result = result.model_copy(update={"line": summary.line_summary(scenario, answers, again, half)})
+        result = result.model_copy(update={"line": summary.line_summary(scenario, answers, again)})
         pictures = summary.gallery(store, scenario)
         curves = curves_svg(store.calibration(shop.recipe_id))
     report.write(result, shop.folder, gallery=pictures, curves=curves, misses=misses, alarms=alarms)
@@ -104,7 +106,7 @@ def _gather(shop: Workshop) -> dict[str, Any]:
         shop.show("parts set aside for the acceptance test", scenario.held_out)
         shop.report(scenario.held_out, ACCEPTANCE)
     with shop.stage("harvest"):
-        harvest: dict[str, Any] = shop.line("inspectd.harvest.run", {"recipe_id": shop.recipe_id})["harvest"]
+        harvest = shop.harvest(len(scenario.learning) + len(scenario.held_out))
         with Client(shop.settings.wire.trainer_commands, timeout_s=_LONG_S) as client:
             confirmed, refused = confirm_seeds(client, shop.recipe_id, shop.settings.state_dir, scenario.truth)
         shop.console.print(f"{harvest['backgrounds']} backgrounds, {confirmed} seeds confirmed, {refused} refused")
@@ -133,6 +135,7 @@ def _review(shop: Workshop, how: str) -> dict[str, Any]:
         shop.console.print(f"review every candidate at [bold]{page}")
         with shop.bar("waiting for your decisions") as bar:
             while True:
+                shop.processes.check()
                 found = shop.trainer("inspectd.review.summary", asked)
                 done = int(found["accepted"]) + int(found["rejected"])
                 bar(done, done + int(found["waiting"]))
@@ -172,7 +175,7 @@ def _result(
         candidates={name: sum(states.values()) for name, states in counts.items()},
         review=summary.review_summary(store, shop.recipe_id, review),
         models=models,
-        line=summary.line_summary(scenario, (), offline.Offline(0, 0, 0), 0),
+        line=summary.line_summary(scenario, (), offline.Offline(0, 0, 0)),
         stages=tuple(shop.times),
         seconds=round(time.monotonic() - started, 1),
         peak_mb=round(shop.processes.peak_mb, 1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.demo.plc import Answer
@@ -29,13 +29,20 @@ class Offline:
     differences: int
 
 
-def check(state: StateDir, recipe: Recipe, models: Sequence[ModelManifest], answers: Sequence[Answer]) -> Offline:
+def check(
+    state: StateDir,
+    recipe: Recipe,
+    models: Sequence[ModelManifest],
+    answers: Sequence[Answer],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Offline:
     """Judge every answered part's archived frames with the model that its verdict names."""
     by_digest = {model.onnx_digest: model for model in models}
     engines: dict[str, Engine] = {}
     checked = mixed = different = 0
     with LineStore(state) as store:
-        for answer in answers:
+        for index, answer in enumerate(answers):
+            progress(index + 1, len(answers))
             verdict = answer.verdict
             if verdict is None or verdict.outcome is Outcome.FAULT:
                 continue

@@ -94,14 +94,18 @@ class Processes:
             child.kill()
             child.wait()
 
+    def check(self) -> None:
+        """Raise `InspectdError` with the last line it said when one of the children ended, which none should."""
+        for module, child in self.children.items():
+            if child.poll() is not None:
+                log = self.logs / f"{module}.log"
+                how = f"ended with status {child.returncode}"
+                raise InspectdError(f"{module} {how}: {last_line(log)}; the whole log is {log}")
+
     def wait(self) -> None:
-        """Wait until one of the children ends, which none should: raises `InspectdError` with the last line it said."""
+        """Wait until :meth:`check` raises."""
         while not self._stop.wait(0.5):
-            for module, child in self.children.items():
-                if child.poll() is not None:
-                    log = self.logs / f"{module}.log"
-                    how = f"ended with status {child.returncode}"
-                    raise InspectdError(f"{module} {how}: {last_line(log)}; the whole log is {log}")
+            self.check()
 
     def _watch_memory(self) -> None:
         me = psutil.Process()

@@ -57,7 +57,7 @@ class LineSummary(Record):
     fault: int
     mixed_models: int
     offline_differences: int
-    promoted_at_part: int
+    promoted_at_part: int | None  # index of the first part that the second model judged; None when it judged none
     p50_ms: float
     p99_ms: float
     max_ms: float
@@ -97,6 +97,8 @@ class DemoReport(Record):
             (review.planted - review.planted_rejected, "known-bad candidates were accepted"),
         ]
         found = [f"{count} {what}" for count, what in wrong if count]
+        if line.promoted_at_part is None:
+            found.append("the second model judged no part")
         return found + [
             f"the exported model {m.title} differs from the trained one" for m in self.models if not _same(m)
         ]

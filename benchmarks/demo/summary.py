@@ -26,10 +26,11 @@ from trainer.metrics import clopper_pearson
 _SEEDS_SHOWN, _CANDIDATES_SHOWN, _WORST = 3, 5, 8
 
 
-def line_summary(scenario: Scenario, answers: Sequence[Answer], offline: Offline, promoted_at: int) -> LineSummary:
+def line_summary(scenario: Scenario, answers: Sequence[Answer], offline: Offline) -> LineSummary:
     """Count what happened on the line."""
     deadline = scenario.recipe.deadline_ms
     digests = list(dict.fromkeys(a.verdict.model_digest for a in answers if a.verdict and a.verdict.model_digest))
+    taken_over = (index for index, a in enumerate(answers) if a.verdict and a.verdict.model_digest in digests[1:])
     return LineSummary(
         parts=len(answers),
         lost=plc.lost(answers),
@@ -37,7 +38,7 @@ def line_summary(scenario: Scenario, answers: Sequence[Answer], offline: Offline
         fault=plc.faults(answers),
         mixed_models=offline.mixed_models,
         offline_differences=offline.differences,
-        promoted_at_part=promoted_at,
+        promoted_at_part=next(taken_over, None),
         p50_ms=plc.percentile(answers, 50),
         p99_ms=plc.percentile(answers, 99),
         max_ms=plc.percentile(answers, 100),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,8 @@ class Workshop:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Announce a stage and keep how long it took."""
+        """Announce a stage and keep how long it took. Raises `InspectdError` when a program of the cell has ended."""
+        self.processes.check()
         self.console.rule(f"[bold]{name}", align="left")
         started = time.monotonic()
         yield
@@ -95,20 +97,46 @@ class Workshop:
         self.line("SelectModeAutomatic")
         self.line("PrepareRecipe", {"RecipeId": self.recipe_id})
 
-    def show(self, label: str, parts: Sequence[str], between: dict[int, Any] | None = None) -> list[plc.Answer]:
-        """Run parts past the camera as the PLC does; `between` maps an index to what is done before that part."""
-        with self.bar(label, len(parts)) as bar, Client(self.settings.wire.commands) as client:
+    def show(
+        self,
+        label: str,
+        parts: Sequence[str],
+        beside: Mapping[int, Callable[[], object]] | None = None,
+        interval_s: float = 0.0,
+    ) -> list[plc.Answer]:
+        """Run parts past the camera as the PLC does, `interval_s` from one to the next.
+
+        `beside` maps an index to what is begun as that part comes; more parts come meanwhile. Raises what it raises.
+        """
+        begun: list[Future[object]] = []
+        engineer = ThreadPoolExecutor(1, thread_name_prefix="demo-engineer")
+        with self.bar(label, len(parts)) as bar, Client(self.settings.wire.commands) as client, engineer:
 
             def before(index: int) -> None:
                 bar(index, len(parts))
-                if between and index in between:
-                    between[index]()
+                if beside and index in beside:
+                    begun.append(engineer.submit(beside[index]))
 
+            deadline_ms = self.scenario.recipe.deadline_ms
             answers = plc.run_parts(
-                client, self.recipe_id, parts, deadline_ms=self.scenario.recipe.deadline_ms, between=before
+                client, self.recipe_id, parts, deadline_ms=deadline_ms, interval_s=interval_s, between=before
             )
             bar(len(parts), len(parts))
+            for each in begun:
+                each.result()
         return answers
+
+    def harvest(self, pictures: int) -> dict[str, Any]:
+        """Let the cell look through its archive of so many pictures; return what it took."""
+        asked = {"recipe_id": self.recipe_id}
+        with self.bar("looking at archived parts", pictures) as bar, ThreadPoolExecutor(1) as engineer:
+            harvesting = engineer.submit(self.line, "inspectd.harvest.run", asked)
+            while not wait([harvesting], _POLL_S).done:
+                looked_at = self.line("inspectd.harvest.summary", asked)["harvest"]["looked_at"]
+                bar(min(int(looked_at), pictures), pictures)
+            found: dict[str, Any] = harvesting.result()["harvest"]
+            bar(pictures, pictures)
+        return found
 
     def report(self, parts: Sequence[str], source: str) -> None:
         """Tell the cell what another station found about parts."""

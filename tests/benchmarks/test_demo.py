@@ -18,9 +18,10 @@ from rich.console import Console
 from benchmarks.demo import scenario
 from benchmarks.demo.pictures import crop_box
 from benchmarks.demo.plc import Answer, lost
+from benchmarks.demo.processes import Processes
 from benchmarks.demo.results import DemoReport, LineSummary, ReviewSummary
 from benchmarks.demo.workshop import workshop
-from cell.errors import DataError, StoreInUse
+from cell.errors import DataError, InspectdError, StoreInUse
 from cell.imaging.folders import physical_part
 from cell.store.layout import StateLock
 
@@ -116,6 +117,8 @@ def test_no_failure_on_the_line_is_called_a_success() -> None:
     assert _report().failures() == []
     for what in ("lost", "fault", "mixed_models", "offline_differences"):
         assert len(_report(**{what: 2}).failures()) == 1, what
+    never = _report().line.model_copy(update={"promoted_at_part": None})
+    assert _report().model_copy(update={"line": never}).failures() == ["the second model judged no part"]
     accepted = _report().model_copy(update={"review": _report().review.model_copy(update={"planted_rejected": 0})})
     assert any("known-bad" in failure for failure in accepted.failures())
 
@@ -138,6 +141,16 @@ def test_a_cell_that_runs_is_not_emptied_by_a_second_demo(tmp_path: Path, owner:
     assert kept.read_bytes() == b"verdicts"
     with workshop(tmp_path, scenario.of_plates(), Console(), 1):
         assert not kept.exists(), "its own folder is emptied"
+
+
+def test_a_program_that_ended_ends_the_demo_with_what_it_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pages.py").write_text("import sys\nsys.exit('pages: the address is taken; set another')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Processes(Path("none"), tmp_path / "logs") as processes:
+        processes.launch("pages")
+        processes.children["pages"].wait(20)
+        with pytest.raises(InspectdError, match="ended with status 1: pages: the address is taken; set another"):
+            processes.check()
 
 
 _DEMO = """
