@@ -92,13 +92,15 @@ def _brushed(canvas: Canvas, generator: Generator, batch: Batch) -> Workpiece:
     inside = np.minimum(edge, -hole)
     work = blank(canvas, inside, albedo=0.13 * batch.tone, specular=0.60, roughness=0.09)
     shape, step = canvas.shape, canvas.step_mm
-    fine = canvas.carry(grooves(generator, shape, step, along_mm=0.9, coarsest_mm=0.7 * batch.grain, hurst=0.75))
+    fine = canvas.carry(
+        grooves(generator, shape, step, along_mm=0.9, coarsest_mm=0.7 * batch.grain, hurst=0.8, spread=0.05)
+    )
     across_mm = 0.14 * batch.grain
     coarse = canvas.grow(partial(lines, along_mm=6.0, across_mm=across_mm), generator, across_mm)
     # The belt's grains do not press alike: some strokes are deep, which is what makes single lines flash.
     fine *= np.exp(np.float32(0.45) * coarse)
     pores = canvas.carry(blobs(generator, shape, step, size_mm=0.08))
-    work.height_um += np.float32(batch.relief) * (1.1 * fine + np.float32(0.35) * pores)
+    work.height_um += np.float32(batch.relief) * (1.1 * fine + np.float32(0.6) * pores)
     work.height_um += 4.0 * _warp(canvas, generator)
     # Shearing and punching pull the edge down.
     for away, pull in ((edge, 40.0), (-hole, 35.0)):

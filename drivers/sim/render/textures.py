@@ -55,17 +55,26 @@ def lines(generator: Generator, shape: Shape, step_mm: float, *, along_mm: float
 
 
 def grooves(
-    generator: Generator, shape: Shape, step_mm: float, *, along_mm: float, coarsest_mm: float, hurst: float
+    generator: Generator,
+    shape: Shape,
+    step_mm: float,
+    *,
+    along_mm: float,
+    coarsest_mm: float,
+    hurst: float,
+    spread: float = 0.0,
 ) -> FloatMap:
     """Return a ground or brushed surface: grooves of about that length along x, of every width across it.
 
     The profile across the lay is self-affine below `coarsest_mm` (Hurst exponent `hurst`), down to the grid's step: an
-    abrasive has grains of all sizes, so no width stands out.
+    abrasive has grains of all sizes, so no width stands out. `spread` is the tangent of the angle by which strokes
+    differ from the lay: fine ones are the shorter for it.
     """
+    shortest = np.float32((np.pi * along_mm) ** -2)
 
     def amplitude(f2_y: FloatMap, f2_x: FloatMap) -> FloatMap:
         across = (f2_y + np.float32(coarsest_mm**-2)) ** np.float32(-(0.5 + hurst) / 2)
-        return np.asarray(across / (1 + f2_x * np.float32((2 * np.pi * along_mm) ** 2 / 4)), np.float32)
+        return np.asarray(across / (1 + f2_x / (shortest + np.float32(spread**2) * f2_y)), np.float32)
 
     return _shaped(generator, shape, step_mm, amplitude)
 
