@@ -18,6 +18,7 @@ class JobKind(StrEnum):
     CALIBRATE = "calibrate"
     GENERATE = "generate"  # fits the adapters it lacks, then writes candidates
     GAP = "gap"  # tells how well candidates can be told from real defects
+    ODDITY = "oddity"  # learns from good parts alone what does not belong on them
     TRAIN = "train"  # fit, evaluate, export, parity: ends in a model package
 
 

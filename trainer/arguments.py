@@ -13,7 +13,7 @@ from cell.defects import ReviewVerb, SeedState
 from cell.errors import ProtocolError
 from cell.recipes import Name
 from cell.wire.messages import Command
-from trainer.parameters import ArmName, CalibrateParameters, RandomSeed, Severity
+from trainer.parameters import ArmName, CalibrateParameters, OddityParameters, RandomSeed, Severity
 
 #: Who decides: a name as people write it.
 Person = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^\S(.*\S)?$")]
@@ -52,6 +52,12 @@ class Gap(Record):
     job_id: Name | None = None
     held_out: bool = False
     random_seed: RandomSeed = 0
+
+
+class Oddity(OddityParameters):
+    """``inspectd.oddity``."""
+
+    recipe_id: Name
 
 
 class Train(Record):

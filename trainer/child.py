@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cell import settings
-from cell.errors import ConfigurationError, InspectdError, JobCancelled, StateError
+from cell.errors import ConfigurationError, InspectdError, JobCancelled, SdkMissing, StateError
 from cell.jobs import Job, JobKind, JobState, Progress
 from cell.store.files import disk_errors
 from cell.store.layout import StateDir
@@ -34,7 +34,18 @@ Body = Callable[[JobContext], dict[str, Any]]
 
 
 def body_of(kind: JobKind) -> Body:
-    """Return what does a kind of job. Imported here and not above: only some kinds need torch, which takes seconds."""
+    """Return what does a kind of job. Raises `SdkMissing` where a library of the extra `trainer` is not installed."""
+    try:
+        return _imported(kind)
+    except ModuleNotFoundError as error:
+        raise SdkMissing(
+            f"a job of kind {kind.value} needs {error.name}, which is not installed; run: pip install "
+            "'inspectd[trainer]', then resume the job"
+        ) from error
+
+
+def _imported(kind: JobKind) -> Body:
+    # Here and not above: only some kinds need torch, which takes seconds.
     if kind is JobKind.CALIBRATE:
         from trainer.job_calibrate import calibrate
 
@@ -47,6 +58,10 @@ def body_of(kind: JobKind) -> Body:
         from trainer.job_gap import gap
 
         return gap
+    if kind is JobKind.ODDITY:
+        from trainer.job_oddity import learn_oddity
+
+        return learn_oddity
     from trainer.job_train import train
 
     return train

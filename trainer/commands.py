@@ -74,6 +74,7 @@ class Commands:
             "inspectd.calibrations": self._calibrations,
             "inspectd.generate": self._generate,
             "inspectd.gap": self._gap,
+            "inspectd.oddity": self._oddity,
             "inspectd.jobs": self._jobs,
             "inspectd.job": self._job,
             "inspectd.job.cancel": self._cancel,
@@ -160,6 +161,13 @@ class Commands:
             raise DataError(f"there are no candidates of {recipe.recipe_id} to compare; generate some first")
         self._store.calibration(recipe.recipe_id)
         return self._queue(JobKind.GAP, recipe, asked.model_dump(mode="json", exclude={"recipe_id"}))
+
+    def _oddity(self, command: Command) -> Result:
+        asked = arguments.read(command, arguments.Oddity)
+        recipe = self._recipe(asked.recipe_id)
+        if not self._store.backgrounds(recipe.recipe_id, Split.LEARN):
+            raise DataError(f"there are no backgrounds of {recipe.recipe_id} to learn from; run harvest first")
+        return self._queue(JobKind.ODDITY, recipe, asked.model_dump(mode="json", exclude={"recipe_id"}))
 
     def _train(self, command: Command) -> Work:
         asked = arguments.read(command, arguments.Train)

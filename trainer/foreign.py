@@ -25,15 +25,22 @@ _VISIBLE = 0.35
 _ATTEMPTS = 4
 
 
-def add_foreign(image: Floats, labels: Labels, donor: Floats, rng: np.random.Generator) -> tuple[Floats, Labels]:
+def add_foreign(
+    image: Floats, labels: Labels, donor: Floats, rng: np.random.Generator, steps: float = 0.0
+) -> tuple[Floats, Labels]:
     """Return a good crop with a foreign patch in it, or unchanged when no visible one was drawn.
 
     :param image: (K, S, S) float32 network input; `donor`, the same of another good crop.
     :param labels: (S, S) uint8, all 0.
+    :param steps: share of patches that are no blob or line but all that lies on one side of a line: a finish that
+        changes half-way over a part.
     """
     size = labels.shape[0]
     for _ in range(_ATTEMPTS):
-        outline = _line(size, rng) if rng.random() < 0.3 else _blob(size, rng)
+        if steps > 0 and rng.random() < steps:
+            outline = _step(size, rng)
+        else:
+            outline = _line(size, rng) if rng.random() < 0.3 else _blob(size, rng)
         inside = outline > 0.25
         if inside.sum() < 6:
             continue
@@ -73,6 +80,17 @@ def _line(size: int, rng: np.random.Generator) -> Floats:
     if width:
         drawn = ndimage.binary_dilation(drawn, iterations=width)
     return _softened(drawn.astype(np.float32), rng)
+
+
+def _step(size: int, rng: np.random.Generator) -> Floats:
+    """Return a soft-edged mask of one side of a wavering line, or of the band between two."""
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
+    turn, wave = rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi)
+    along, across = x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
+    across = across + rng.uniform(0, 0.03) * np.sin(rng.uniform(2, 12) * along + wave)
+    near = rng.uniform(-0.4, 0.4)
+    far = near + rng.uniform(0.15, 0.5) if rng.random() < 0.4 else 2.0
+    return _softened(((across > near) & (across < far)).astype(np.float32), rng)
 
 
 def _softened(mask: Floats, rng: np.random.Generator) -> Floats:

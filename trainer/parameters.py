@@ -58,6 +58,13 @@ class GapParameters(Record):
     random_seed: RandomSeed = 0
 
 
+class OddityParameters(Record):
+    """The anomaly network takes everything from recipe and backgrounds."""
+
+    random_seed: RandomSeed = 0
+    updates: int | None = Field(default=None, ge=1, le=1_000_000)
+
+
 class TrainParameters(Record):
     """Which manifest to train on."""
 
@@ -66,12 +73,13 @@ class TrainParameters(Record):
     updates: int | None = Field(default=None, ge=1, le=1_000_000)
 
 
-Parameters = CalibrateParameters | GenerateParameters | GapParameters | TrainParameters
+Parameters = CalibrateParameters | GenerateParameters | GapParameters | OddityParameters | TrainParameters
 
 _MODELS: dict[JobKind, type[Parameters]] = {
     JobKind.CALIBRATE: CalibrateParameters,
     JobKind.GENERATE: GenerateParameters,
     JobKind.GAP: GapParameters,
+    JobKind.ODDITY: OddityParameters,
     JobKind.TRAIN: TrainParameters,
 }
 

@@ -60,6 +60,16 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class GoodOnly(Sampling):
+    """Crops of good parts alone, most with a patch that belongs elsewhere: nobody has seen a defect yet."""
+
+    defect_share: float = 0.0
+    same_part_share: float = 0.0
+    foreign_share: float = 0.6
+    foreign_steps: float = 0.2  # of those patches, all that lies on one side of a line, or between two
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Crops: `inputs` (N, K, S, S) float32, `labels` (N, S, S) uint8 with 255 for a defect of no known class.
 
@@ -79,6 +89,7 @@ class CropSampler:
 
     def __init__(self, samples: Sequence[Sample], spec: Preprocessing, sampling: Sampling, seed: int) -> None:
         self._samples, self._spec, self._sampling = list(samples), spec, sampling
+        self._steps = sampling.foreign_steps if isinstance(sampling, GoodOnly) else 0.0
         self._rng = np.random.default_rng(seed)
         _check(self._samples)
         pixels = sum(sample.stack.size for sample in self._samples)
@@ -96,7 +107,7 @@ class CropSampler:
             if classes.max(initial=0) == 0 and not sample.synthetic:
                 self._good.setdefault(sample.group, []).append(index)
         self._classes = sorted(self._real | self._synthetic)
-        if not self._classes:
+        if not self._classes and not isinstance(sampling, GoodOnly):
             raise DataError("no sample shows a defect; confirm seeds before training")
         if not self._good:
             raise DataError("no sample is a good part; harvest backgrounds before training")
@@ -120,7 +131,7 @@ class CropSampler:
                 index = self._pick(self._good[self.parts[part]])
                 crop = self._crop(index, self._anywhere(index))
                 if self._rng.random() < self._sampling.foreign_share:
-                    crop = add_foreign(*crop, self._donor(), self._rng)
+                    crop = add_foreign(*crop, self._donor(), self._rng, self._steps)
             inputs.append(crop[0])
             labels.append(crop[1])
             parts.append(part)

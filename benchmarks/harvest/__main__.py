@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harvest import cost, pools, tile
+from benchmarks.harvest import cost, learned, pools, tile
 from benchmarks.harvest.judge import Outcomes, run
 
 PRODUCTS = ("label-4+coax", "moulded-6", "foil-4+ring+coax")
@@ -37,10 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report["verdicts"] = run(pool, verdicts=True).figures()
     if options.cost_parts:
         report["cost"] = cost.measure(options.cost_parts)
-    if options.data:
+    if options.data and options.channels:
         report["folder"] = {
             str(channels): tile.measure(options.data, channels, with_test=options.test) for channels in options.channels
         }
+    if options.data and options.learned:
+        report["learned"] = learned.measure(options.data, with_test=options.test, updates=options.updates)
     report["aims"] = aims(report)
     _show(console, report)
     if options.json:
@@ -69,6 +71,10 @@ def aims(report: dict[str, Any]) -> list[dict[str, Any]]:
         found.append(
             (f"AUROC above 0.90, {channels} channels, {'test' if 'test' in figures else 'inner'}", value, value > 0.9)
         )
+    for side, by in report.get("learned", {}).items():
+        for unit, rows in by.items():
+            value = rows["all"]["auroc"]
+            found.append((f"AUROC above 0.90, learned score, by {unit}, {side}", value, value > 0.9))
     return [{"aim": aim, "found": value, "reached": bool(reached)} for aim, value, reached in found]
 
 
@@ -82,9 +88,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cost-parts", type=int, default=200, help="parts of each run of the daemon; 0 for none")
     parser.add_argument("--data", type=Path, help="folder of real pictures, such as the magnetic tile")
     parser.add_argument(
-        "--channels", type=int, nargs="+", default=[1, 6], help="pictures of a part that are its channels"
+        "--channels", type=int, nargs="*", default=[1, 6], help="pictures of a part that are its channels"
     )
     parser.add_argument("--test", action="store_true", help="open the folder's test/ too: to report, never to tune")
+    parser.add_argument("--learned", action="store_true", help="the score learned from good parts too (minutes)")
+    parser.add_argument("--updates", type=int, help="steps of that learning; default the trainer's")
     parser.add_argument("--json", type=Path)
     return parser.parse_args(arguments)
 
@@ -124,24 +132,30 @@ def _show(console: Console, report: dict[str, Any]) -> None:
         console.print(table)
     if "cost" in report:
         console.print(report["cost"])
-    for channels, figures in report.get("folder", {}).items():
-        for side, classes in figures.items():
-            table = Table(title=f"background model alone, {channels} channels, {side}")
-            columns = (
-                "class",
-                "pictures",
-                "good_pictures",
-                "parts",
-                "auroc",
-                "auroc_95",
-                "mask_iou_median",
-                "mask_hit",
-            )
-            for column in columns:
-                table.add_column(column.replace("_", " "))
-            for name, row in classes.items():
-                table.add_row(name, *(str(row[column]) for column in columns[1:]))
-            console.print(table)
+    tables = [
+        (f"background model alone, {channels} channels, {side}", classes)
+        for channels, figures in report.get("folder", {}).items()
+        for side, classes in figures.items()
+    ]
+    for side, by in report.get("learned", {}).items():
+        tables += [(f"learned from good parts alone, by {unit}, {side}", classes) for unit, classes in by.items()]
+    for title, classes in tables:
+        table = Table(title=title)
+        columns = (
+            "class",
+            "pictures",
+            "good_pictures",
+            "parts",
+            "auroc",
+            "auroc_95",
+            "mask_iou_median",
+            "mask_hit",
+        )
+        for column in columns:
+            table.add_column(column.replace("_", " "))
+        for name, row in classes.items():
+            table.add_row(name, *(str(row[column]) for column in columns[1:]))
+        console.print(table)
     table = Table(title="aims")
     for column in ("aim", "found", "reached"):
         table.add_column(column)

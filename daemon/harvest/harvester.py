@@ -254,7 +254,8 @@ class Harvester:
         """Look at one picture and keep what is worth it; False when it is to be looked at again."""
         report = self._last_report(shown.part_id)
         gathered.acceptance |= report is not None and report.source == ACCEPTANCE
-        subject = Subject(stack, shown.part_id, shown.outcome, report, learned)
+        odd = gathered.oddity.deviations(stack.pixels) if self._comparable(gathered, stack) else None
+        subject = Subject(stack, shown.part_id, shown.outcome, report, learned, odd)
         finding = examine(subject, gathered.recipe, gathered.quality, gathered.model)
         if finding.view is not None and learned is None and finding.proposed_by in ("", "anomaly"):
             gathered.model.note(finding.view)
@@ -273,6 +274,11 @@ class Harvester:
             return True
         keeping.keep(self._learning, gathered, stack, shown, split, finding)
         return True
+
+    @staticmethod
+    def _comparable(gathered: Gathered, stack: StoredStack) -> bool:
+        shape = (len(gathered.recipe.channels), gathered.recipe.height, gathered.recipe.width)
+        return gathered.model.ready and stack.pixels.shape == shape
 
     def _wait(self, gathered: Gathered, stack: StoredStack, shown: Shown, finding: Finding) -> bool:
         """Let a picture wait: in the nursery while the model is young, else for a report; False for the latter."""

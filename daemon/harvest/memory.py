@@ -22,6 +22,7 @@ from cell.store.learning import LearningStore
 from cell.verdicts import Outcome
 from daemon.harvest.coverage import Coverage
 from daemon.harvest.findings import Journal
+from daemon.harvest.learned import LearnedOddity
 from daemon.harvest.nursery import Nursery
 from daemon.harvest.quality import Quality
 from daemon.harvest.sheet import ContactSheet
@@ -51,6 +52,7 @@ class Gathered:
     model: BackgroundModel
     quality: Quality
     nursery: Nursery[Shown]
+    oddity: LearnedOddity
     coverage: Coverage = field(default_factory=Coverage)
     journal: Journal = field(default_factory=Journal)
     groups: Groups = field(default_factory=Groups)
@@ -114,7 +116,8 @@ def _remembered(recipe: Recipe, state: StateDir) -> Gathered:
         except DataError as error:
             _LOG.warning("%s", error)
     quality = Quality(ChannelBook(recipe.channel_names, recipe.bit_depth))
-    gathered = Gathered(recipe, model, quality, Nursery(state.backgrounds))
+    oddity = LearnedOddity(state.backgrounds, recipe)
+    gathered = Gathered(recipe, model, quality, Nursery(state.backgrounds), oddity)
     path = _facts_path(state, recipe.recipe_id)
     if path.exists():
         try:

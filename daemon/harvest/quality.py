@@ -96,6 +96,8 @@ class Subject:
     report: PartReport | None
     #: Deviation of a picture that the model has learned, by what it would know without; None for any other.
     learned: float | None = None
+    #: Deviation by the network that learned good parts alone; None where the trainer has made none.
+    odd: float | None = None
 
     @property
     def good(self) -> bool:
@@ -143,7 +145,7 @@ def _compared(
     reason = _out_of_place(view, quality)
     if reason:
         return Finding("refused", reason)
-    figures["deviations"] = view.deviations if subject.learned is None else subject.learned
+    figures["deviations"] = _oddness(subject, view, aligns=model.aligns)
     found = _by_anomaly(subject, figures["deviations"])
     if found == "seed":
         return Finding("seed", mask=model.mask_of(view), view=view, proposed_by="anomaly")
@@ -151,6 +153,18 @@ def _compared(
         conditions = _conditions(subject.stack, place, view if model.aligns else None)
         return Finding("background", mask=place.mask, quality=figures, conditions=conditions, view=view)
     return Finding("wait", view=view) if found == "wait" else Finding("refused", found, view=view)
+
+
+def _oddness(subject: Subject, view: View, *, aligns: bool) -> float:
+    """Return by how many robust deviations the part lies above good ones.
+
+    Where parts have a picture in common, by the odder of the background model and the learned network. On a texture by
+    the network alone, where there is one: the statistics of good textures differ too much from part to part.
+    """
+    deviations = view.deviations if subject.learned is None else subject.learned
+    if subject.odd is None:
+        return deviations
+    return max(deviations, subject.odd) if aligns else subject.odd
 
 
 def remember(finding: Finding, stack: StoredStack, quality: Quality) -> None:
