@@ -30,6 +30,7 @@ from cell.store.files import sweep
 from cell.store.layout import StateDir
 from cell.store.learning import LearningStore
 from cell.store.line import LineStore
+from cell.wire.security import needs_curve
 from cell.wire.server import Request, Result, Server
 from daemon import interrupted, recipes
 from daemon.acquire import Acquirer
@@ -109,6 +110,8 @@ class Daemon:
             raise
 
     def _build(self, settings: Settings) -> None:
+        for address in (settings.wire.commands, settings.wire.events):
+            needs_curve(address, settings.wire.keys)  # refused now, and not after a minute's look for a camera
         self.state = StateDir.create(settings.state_dir)
         self._stack.enter_context(self.state.lock("daemon"))
         if self.state.free_mb() < 1:  # else the stores can't even be opened; the archive makes it anew

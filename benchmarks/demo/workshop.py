@@ -29,6 +29,8 @@ from cell.wire.client import Client
 _POLL_S = 0.5
 #: A command that the gate or the harvest answers may read every picture first.
 _LONG_S = 300.0
+#: Harvest runs beside the line and at its mercy; whoever waits sees how far it is.
+_HARVEST_S = 3600.0
 _WEB_PORT = 8080
 
 
@@ -60,9 +62,9 @@ class Workshop:
         if web:
             self.processes.launch("daemon.web.main")
 
-    def line(self, command: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
+    def line(self, command: str, arguments: dict[str, Any] | None = None, timeout_s: float = _LONG_S) -> dict[str, Any]:
         """Send a command to the daemon."""
-        with Client(self.settings.wire.commands, timeout_s=_LONG_S) as client:
+        with Client(self.settings.wire.commands, timeout_s=timeout_s) as client:
             return client.call(command, arguments or {})
 
     def trainer(self, command: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -130,7 +132,7 @@ class Workshop:
         """Let the cell look through its archive of so many pictures; return what it took."""
         asked = {"recipe_id": self.recipe_id}
         with self.bar("looking at archived parts", pictures) as bar, ThreadPoolExecutor(1) as engineer:
-            harvesting = engineer.submit(self.line, "inspectd.harvest.run", asked)
+            harvesting = engineer.submit(self.line, "inspectd.harvest.run", asked, _HARVEST_S)
             while not wait([harvesting], _POLL_S).done:
                 looked_at = self.line("inspectd.harvest.summary", asked)["harvest"]["looked_at"]
                 bar(min(int(looked_at), pictures), pictures)
