@@ -260,5 +260,16 @@ def test_a_child_dies_with_the_service_that_was_killed() -> None:
 
 def test_a_child_whose_service_is_dead_already_ends_at_once() -> None:
     script = "from trainer.child import die_with; die_with(1 << 22); print('went on')"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=False)
     assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_machine_without_torch_is_told_what_to_install() -> None:
+    code = (
+        "import sys\nsys.modules['torch'] = None\nfrom cell.jobs import JobKind\nfrom trainer.child import body_of\n"
+        "body_of(JobKind.CALIBRATE)\nbody_of(JobKind.TRAIN)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("cell.errors.SdkMissing: a job of kind train needs torch"), done.stderr
+    assert "pip install 'inspectd[trainer]'" in last
