@@ -6,8 +6,6 @@ import json
 import logging
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from cell.errors import (
     CalibrationError,
     ConfigurationError,
@@ -18,6 +16,7 @@ from cell.errors import (
     StoreError,
 )
 from cell.events import RecipePrepared
+from cell.recipe_files import read_recipe
 from cell.recipes import Recipe
 from cell.store.files import remove, write_bytes
 from cell.store.learning import LearningStore
@@ -184,7 +183,7 @@ def load_folder(folder: Path, store: LineStore, conditions: Conditions) -> int:
     files = sorted(folder.glob("*.json"))
     for file in files:
         try:
-            store.recipes.add(read(file))
+            store.recipes.add(read_recipe(file))
         except (ConfigurationError, StoreError) as error:
             problems.append(str(error))
     if problems:
@@ -194,18 +193,6 @@ def load_folder(folder: Path, store: LineStore, conditions: Conditions) -> int:
 
 def _holds(file: Path, recipe_id: str) -> bool:
     try:
-        return read(file).recipe_id == recipe_id
+        return read_recipe(file).recipe_id == recipe_id
     except ConfigurationError:
         return False  # it is no recipe, so it brings none back
-
-
-def read(file: Path) -> Recipe:
-    """Return the recipe of a JSON file. Raises `ConfigurationError` naming the file and the field."""
-    try:
-        return Recipe.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"can't read the recipe {file}: {error.strerror}; check the path") from error
-    except ValidationError as error:
-        detail = error.errors()[0]
-        key = ".".join(str(part) for part in detail["loc"]) or "recipe"
-        raise ConfigurationError(f"wrong recipe in {file}: {key}: {detail['msg'].lower()}") from error

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from cell.errors import ConfigurationError, NotFound
+from cell.recipe_files import read_recipe
 from cell.recipes import Recipe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -21,18 +20,9 @@ def load_recipe(folder: Path, recipe_id: str) -> Recipe:
     if not _NAME.fullmatch(recipe_id):
         raise NotFound(f"{recipe_id!r} is not a recipe's name; names are letters, digits, dots, dashes and underscores")
     file = folder / f"{recipe_id}.json"
-    try:
-        text = file.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFound(f"there is no recipe {recipe_id} in {folder}; add it with inspectctl recipe add") from error
-    except OSError as error:
-        raise ConfigurationError(f"can't read the recipe {file}: {error.strerror}; check its permissions") from error
-    try:
-        recipe = Recipe.model_validate_json(text)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        key = ".".join(str(part) for part in detail["loc"]) or "recipe"
-        raise ConfigurationError(f"the recipe {file} is wrong: {key}: {detail['msg'].lower()}; correct it") from error
+    if not file.exists():
+        raise NotFound(f"there is no recipe {recipe_id} in {folder}; add it with inspectctl recipe add")
+    recipe = read_recipe(file)
     if recipe.recipe_id != recipe_id:
         raise ConfigurationError(f"the recipe {file} is {recipe.recipe_id}; name the file after its recipe_id")
     return recipe

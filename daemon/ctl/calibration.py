@@ -9,9 +9,10 @@ from pydantic import TypeAdapter
 
 from cell.calibration import Calibration, ChannelCalibration, SeriesKind
 from cell.errors import NotFound
+from cell.wire.answers import parsed
 from daemon.ctl import render
 from daemon.ctl.jobs import Wait, started
-from daemon.ctl.session import WORK_S, Session, records, session_of
+from daemon.ctl.session import WORK_S, Session, session_of
 
 group = typer.Typer(help="Measure the cell's noise, light and sharpness.", invoke_without_command=True)
 RecipeOption = Annotated[str, typer.Option("--recipe", help="Default: the only or the prepared one.")]
@@ -132,7 +133,7 @@ def list_calibrations(context: typer.Context, recipe: RecipeOption = "") -> None
             render.when(one.valid_until),
             render.short(one.record_digest()),
         )
-        for one in records(_CALIBRATIONS, _plain(answer), "calibrations")
+        for one in parsed(_CALIBRATIONS, _plain(answer), "calibrations")
     ]
     headers = ("CALIBRATION", "VERSION", "KIND", "CHANNELS", "MADE", "NEXT", "HASH")
     render.table(headers, rows, "no calibration; run inspectctl calibrate")
@@ -149,7 +150,7 @@ def show(
 ) -> None:
     """Show one calibration: noise, light and sharpness of every channel, and what could not be known."""
     session, answer = _answer(context, recipe)
-    found: list[Calibration] = records(_CALIBRATIONS, _plain(answer), "calibrations")
+    found: list[Calibration] = parsed(_CALIBRATIONS, _plain(answer), "calibrations")
     chosen = [one for one in found if not name or one.calibration_id == name or one.record_digest().startswith(name)]
     if not chosen:
         raise NotFound(f"there is no calibration {name or 'yet'}; inspectctl calibrate list shows them")

@@ -11,8 +11,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from cell.errors import JobCancelled, JobError
 from cell.jobs import Job, JobState
+from cell.wire.answers import parsed
 from daemon.ctl import render
-from daemon.ctl.session import WORK_S, Session, records, session_of
+from daemon.ctl.session import WORK_S, Session, session_of
 
 group = typer.Typer(help="Work of the trainer: list, show, follow, cancel, resume.", no_args_is_help=True)
 Wait = Annotated[bool, typer.Option("--wait", help="Show progress and end with the job.")]
@@ -41,7 +42,7 @@ def list_jobs(
         return
     rows = [
         (job.job_id, job.kind, job.recipe_id, job.state, _progress(job), render.when(job.created_at), job.error[:60])
-        for job in records(_JOBS, found, "jobs")
+        for job in parsed(_JOBS, found, "jobs")
     ]
     render.table(("JOB", "KIND", "RECIPE", "STATE", "PROGRESS", "ASKED", "ERROR"), rows, "no jobs")
 
@@ -54,7 +55,7 @@ def show(context: typer.Context, job_id: JobId) -> None:
     if session.as_json:
         render.as_json(result)
         return
-    job: Job = records(_JOB, result["job"], "job")
+    job: Job = parsed(_JOB, result["job"], "job")
     render.facts(
         [
             ("job", job.job_id),
@@ -123,7 +124,7 @@ def watch(session: Session, job_id: str) -> Job:
         task = bar.add_task(job_id, total=None, left="")
         try:
             while True:
-                job: Job = records(_JOB, session.trainer("inspectd.job", {"job_id": job_id})["job"], "job")
+                job: Job = parsed(_JOB, session.trainer("inspectd.job", {"job_id": job_id})["job"], "job")
                 if job.state in _OVER:
                     return job
                 progress = job.progress

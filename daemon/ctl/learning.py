@@ -9,10 +9,11 @@ import typer
 from pydantic import TypeAdapter
 
 from cell.defects import Background
+from cell.wire.answers import parsed
 from daemon.ctl import render
 from daemon.ctl.harvest import RecipeOption, harvest
 from daemon.ctl.jobs import Wait, started
-from daemon.ctl.session import WORK_S, records, session_of
+from daemon.ctl.session import WORK_S, session_of
 
 _BACKGROUNDS: TypeAdapter[list[Background]] = TypeAdapter(list[Background])
 
@@ -35,7 +36,7 @@ def backgrounds(context: typer.Context, recipe: RecipeOption = "") -> None:
         return
     rows = [
         (b.background_id, b.part_id, b.lot, b.split, render.when(b.taken_at), session.settings.state_dir / b.image.path)
-        for b in records(_BACKGROUNDS, found, "backgrounds")
+        for b in parsed(_BACKGROUNDS, found, "backgrounds")
     ]
     render.table(("BACKGROUND", "PART", "LOT", "USE", "TAKEN", "PICTURE"), rows, "no backgrounds; run harvest first")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,16 @@ watch.register(camera.group)
 
 # typer carries its own copy of click from some version on: the base of its errors is found from one that it exports.
 _USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+#: What a PLC sends, and what a person types for it.
+_TYPED = {
+    "SelectModeAutomatic": "mode automatic",
+    "PrepareRecipe": "recipe prepare",
+    "UnprepareRecipe": "recipe unprepare",
+    "ConfirmAll": "confirm",
+    "Reset": "reset",
+}
 
 
 @app.callback()
@@ -115,8 +126,16 @@ def _sentence(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"inspectctl: {' '.join(message.split())}\n")
+    sys.stderr.write(f"inspectctl: {_at_the_prompt(' '.join(message.split()))}\n")
     return code
+
+
+def _at_the_prompt(message: str) -> str:
+    """Name the way out as it is typed here: the daemon's sentences name the commands that a PLC sends."""
+    what, separator, way_out = message.rpartition("; ")
+    for command, typed in _TYPED.items():
+        way_out = re.sub(rf"\b{command}\b", f"inspectctl {typed}", way_out)
+    return f"{what}{separator}{way_out}"
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from cell.errors import DataError, NotFound
+from cell.errors import ConfigurationError, DataError, NotFound
+from cell.recipe_files import read_recipe
 from cell.recipes import Recipe
 from daemon.ctl import render
 from daemon.ctl.session import WORK_S, Session, session_of
@@ -110,12 +109,6 @@ def _recipes(session: Session) -> list[dict[str, Any]]:
 
 def _read(file: Path) -> Recipe:
     try:
-        return Recipe.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise DataError(f"can't read the recipe {file}: {error.strerror}; check the path") from error
-    except ValidationError as error:
-        detail = error.errors()[0]
-        key = ".".join(str(part) for part in detail["loc"]) or "recipe"
-        raise DataError(f"the recipe {file} is wrong: {key}: {detail['msg'].lower()}; correct it") from error
-    except ValueError as error:
-        raise DataError(f"the recipe {file} is not JSON; write one as inspectctl recipe show prints it") from error
+        return read_recipe(file)
+    except ConfigurationError as error:
+        raise DataError(str(error)) from error  # it is what the command was given, not how the cell is set up

@@ -17,10 +17,11 @@ from pydantic import TypeAdapter
 from cell.defects import Candidate, ReviewDecision, ReviewVerb
 from cell.errors import GateError, StoreError
 from cell.store import images
+from cell.wire.answers import parsed
 from daemon.ctl import render, terminal
 from daemon.ctl.harvest import RecipeOption
 from daemon.ctl.seeds import Reviewer
-from daemon.ctl.session import Session, records, require_person, session_of
+from daemon.ctl.session import Session, require_person, session_of
 
 group = typer.Typer(help="Decide about candidates, one at a time.", invoke_without_command=True)
 CandidateId = Annotated[str, typer.Argument(help="The candidate that `review next` showed.")]
@@ -74,7 +75,7 @@ def next_candidate(
         else:
             render.line("nothing waits")
         return
-    candidate: Candidate = records(_CANDIDATE, found["candidate"], "candidate")
+    candidate: Candidate = parsed(_CANDIDATE, found["candidate"], "candidate")
     _draw(session, candidate)
     shown = session.trainer("inspectd.review.displayed", {"candidate_id": candidate.candidate_id, "reviewer": who})
     _keep({"candidate_id": candidate.candidate_id, "reviewer": who, "token": str(shown["token"])})
@@ -111,7 +112,7 @@ def history(
     if session.as_json:
         render.as_json({"decisions": found})
         return
-    decisions: list[ReviewDecision] = records(_DECISIONS, found, "decisions")
+    decisions: list[ReviewDecision] = parsed(_DECISIONS, found, "decisions")
     rows = [(d.candidate_id, f"{d.verb}ed", _who(d), render.when(d.decided_at), d.reason) for d in decisions]
     render.table(("CANDIDATE", "DECISION", "BY", "AT", "REASON"), rows, "no decisions")
 

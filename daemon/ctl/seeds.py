@@ -14,9 +14,10 @@ from cell.errors import DataError, NotFound
 from cell.imaging.seed_set import ClassSeeds
 from cell.store import images
 from cell.store.files import read_bytes, write_bytes
+from cell.wire.answers import parsed
 from daemon.ctl import render, terminal
 from daemon.ctl.harvest import RecipeOption
-from daemon.ctl.session import WORK_S, Session, records, require_person, session_of
+from daemon.ctl.session import WORK_S, Session, require_person, session_of
 
 group = typer.Typer(help="Real defects: list, show, confirm, refuse; what the set lacks.", no_args_is_help=True)
 Reviewer = Annotated[str, typer.Option("--as", help="Your name; it is recorded.")]
@@ -45,7 +46,7 @@ def list_seeds(
         return
     rows = [
         (s.seed_id, s.state, s.defect_class, s.part_id, s.split, s.confirmed_by or s.proposed_by, s.reason)
-        for s in records(_SEEDS, found, "seeds")
+        for s in parsed(_SEEDS, found, "seeds")
     ]
     headers = ("SEED", "STATE", "CLASS", "PART", "USE", "BY", "WHY REFUSED")
     render.table(headers, rows, "no seeds; run harvest, or report bad parts first")
@@ -188,7 +189,7 @@ def lacks(context: typer.Context, recipe: RecipeOption = "") -> None:
 
 def _seed(session: Session, recipe: str, seed_id: str) -> Seed:
     found = session.trainer("inspectd.seeds", {"recipe_id": session.recipe(recipe)})["seeds"]
-    seeds: list[Seed] = records(_SEEDS, found, "seeds")
+    seeds: list[Seed] = parsed(_SEEDS, found, "seeds")
     for seed in seeds:
         if seed.seed_id == seed_id:
             return seed

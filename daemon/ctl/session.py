@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from cell import settings
-from cell.errors import ConfigurationError, GateError, InspectdError, PeerTimeout, ProtocolError
+from cell.errors import ConfigurationError, GateError, InspectdError, PeerTimeout
 from cell.settings import Settings
 from cell.wire.client import Client
 
@@ -99,14 +98,6 @@ def session_of(context: typer.Context) -> Session:
     """Return the invocation's session."""
     session: Session = context.find_root().obj
     return session
-
-
-def records(adapter: TypeAdapter[Any], value: object, what: str) -> Any:
-    """Return the records that a server sent. Raises `ProtocolError` when they are none."""
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        raise ProtocolError(f"the answer holds no {what}; do all programs have the same version?") from error
 
 
 def require_person(name: str, what: str) -> str:

@@ -7,7 +7,8 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from cell.jobs import RESUMABLE, Job, JobState
-from daemon.web.site import Answer, Site, action, page, parsed, query, text_of
+from cell.wire.answers import parsed
+from daemon.web.site import Answer, Site, action, page, query, text_of
 
 _JOBS: TypeAdapter[list[Job]] = TypeAdapter(list[Job])
 _SHOWN = 40

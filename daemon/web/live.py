@@ -12,8 +12,9 @@ from cell.defects import ImageRef
 from cell.errors import DataError, NotFound
 from cell.recipes import Recipe
 from cell.verdicts import Outcome, Verdict
+from cell.wire.answers import parsed
 from daemon.web import views
-from daemon.web.site import Answer, Site, page, parsed, query
+from daemon.web.site import Answer, Site, page, query
 
 _SHOWN = 50
 #: Conditions under which the daemon keeps no pictures.

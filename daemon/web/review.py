@@ -10,9 +10,10 @@ from starlette.routing import Route
 
 from cell.defects import Background, Candidate, ReviewVerb, Seed, SeedState, Split
 from cell.errors import ProtocolError
+from cell.wire.answers import parsed
 from daemon.web import views
 from daemon.web.security import reviewer_of
-from daemon.web.site import Answer, Site, action, page, parsed, query, text_of
+from daemon.web.site import Answer, Site, action, page, query, text_of
 
 #: What a candidate may be rejected for, by digit. The last one asks for a text.
 REASONS = (

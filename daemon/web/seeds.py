@@ -16,9 +16,10 @@ from cell.defects import LabelMap, Mask, Seed, SeedState
 from cell.errors import DataError, NotFound
 from cell.recipes import Rect
 from cell.store import images
+from cell.wire.answers import parsed
 from daemon.web import views
 from daemon.web.pixels import outline
-from daemon.web.site import Answer, Site, action, page, parsed, query, text_of
+from daemon.web.site import Answer, Site, action, page, query, text_of
 
 #: Longest side of a drawn mask, pixels: what a browser's canvas and a request hold.
 _LONGEST = 8192

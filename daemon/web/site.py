@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from jinja2 import Environment
-from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from cell.errors import ConfigurationError, DataError, GateError, InspectdError, NotFound, ProtocolError
+from cell.recipe_files import read_recipe
 from cell.recipes import Recipe
 from cell.settings import Settings
 from daemon.web.peers import Peer
@@ -24,7 +23,6 @@ from daemon.web.security import SESSION_COOKIE, Tokens, reviewer_of, session_of
 #: Largest body of a POST, bytes: a hand-drawn mask of a crop and little else.
 MAX_BODY = 4 << 20
 Answer = dict[str, Any]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Site:
 
     def recipes(self) -> list[Recipe]:
         """Return the cell's recipes by name. Raises `ConfigurationError` when a file is not a recipe."""
-        return [_recipe(file) for file in sorted(self.settings.recipes_dir.glob("*.json"))]
+        return [read_recipe(file) for file in sorted(self.settings.recipes_dir.glob("*.json"))]
 
     def recipe(self, recipe_id: str) -> Recipe:
         """Return one recipe. Raises `NotFound`."""
@@ -130,14 +128,6 @@ def text_of(body: Answer, key: str, longest: int = 200) -> str:
     return value
 
 
-def parsed(adapter: TypeAdapter[T], value: object, what: str) -> T:
-    """Return a record that a server sent. Raises `ProtocolError` when it is not one."""
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        raise ProtocolError(f"the answer holds no {what}; do all programs have the same version?") from error
-
-
 _STATUS: tuple[tuple[type[InspectdError], int], ...] = (
     (NotFound, 404),
     (GateError, 409),
@@ -150,14 +140,3 @@ async def refused(_request: Request, error: Exception) -> Response:
     """Answer an error of the tree with its sentence; whatever is silent or broken behind the pages is a 503."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 503)
     return JSONResponse({"error": type(error).__name__, "message": str(error)}, status_code=status)
-
-
-def _recipe(file: Path) -> Recipe:
-    try:
-        return Recipe.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"can't read the recipe {file}: {error.strerror}; check its permissions") from error
-    except ValidationError as error:
-        detail = error.errors()[0]
-        key = ".".join(str(part) for part in detail["loc"]) or "recipe"
-        raise ConfigurationError(f"the recipe {file} is wrong: {key}: {detail['msg'].lower()}; correct it") from error

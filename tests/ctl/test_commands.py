@@ -173,6 +173,9 @@ def test_the_state_commands_move_the_machine(run: Run, cell: tuple[Settings, Cel
             code, _, err = run(*words)
             assert (code, err) == (0, "")
             assert cell[1].status()["state"]["name"] == state
+            if state == "Halted":
+                _, _, err = run("recipe", "prepare", "plate")
+                assert err.endswith("inspectctl reset, then inspectctl mode automatic\n"), "as it is typed here"
         assert run("confirm", "seen")[0] == 0
     finally:
         cell[1].client.call("PrepareRecipe", {"RecipeId": "plate"})

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from cell import settings
+from cell.recipe_files import read_recipe
 from cell.settings import WireSettings
 from cell.store.images import read_stack
 from cell.wire.client import Client
 from cell.wire.security import needs_curve
 from daemon.main import Daemon
-from daemon.recipes import read
 from drivers.sim.cell import open_product
 from tests.daemon.cells import Cell, eventually
 
@@ -29,7 +29,7 @@ def test_every_settings_file_is_valid(file: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted((CONFIG / "recipes").glob("*.json")), ids=lambda file: file.name)
 def test_every_recipe_is_valid_and_its_lights_are_those_of_the_emulated_cell(file: Path) -> None:
-    recipe = read(file)
+    recipe = read_recipe(file)
     assert file.stem == recipe.recipe_id
     cell = settings.load(CONFIG / "emulated.toml")
     product = open_product(cell.emulated)

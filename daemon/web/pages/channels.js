@@ -183,7 +183,9 @@ function outline(tile) {
   tile.layers.regions.replaceChildren();
   if (!state.outlined) return;
   const size = LABEL_PX / scaleOf(tile);
-  for (const { box: at, defect_class: name, score } of regions) {
+  // Of regions side by side the surest is named: names over each other can't be read.
+  const named = [];
+  for (const { box: at, defect_class: name, score } of regions.toSorted((a, b) => b.score - a.score)) {
     tile.layers.regions.append(svg("rect", { ...at, class: "region" }));
     const above = at.y - view.y > 1.6 * size;
     const right = at.x > picture.width * 0.7;
@@ -192,9 +194,16 @@ function outline(tile) {
       class: "region-name", "font-size": size, "stroke-width": size / 7, "text-anchor": right ? "end" : "start",
     });
     label.textContent = `${name} ${score.toFixed(2)}`;
+    const width = 0.6 * size * label.textContent.length;
+    const spot = { left: right ? at.x + at.width - width : at.x, width, y: Number(label.getAttribute("y")) };
+    if (named.some((one) => beside(one, spot, size))) continue;
+    named.push(spot);
     tile.layers.regions.append(label);
   }
 }
+
+const beside = (one, other, size) => Math.abs(one.y - other.y) < 1.1 * size
+  && one.left < other.left + other.width && other.left < one.left + one.width;
 
 async function levels(tile, run) {
   const { picture } = state;
