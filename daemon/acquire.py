@@ -18,7 +18,7 @@ from daemon.parts import Part
 from daemon.recovery import Attendant
 from daemon.signatures import SignatureBook, Signatures, block_means
 from drivers.cameras.base import fault_of
-from drivers.registry import Rig
+from drivers.registry import FIRST_CAMERA, Rig
 
 
 class Acquirer:
@@ -165,20 +165,17 @@ class Acquirer:
         if doubt.fault is AcquisitionFault.LIGHT:
             self.light_faults += 1
         else:
-            self._cameras[part.recipe.channels[0].camera].faults[doubt.fault] += 1
+            at_fault = doubt.channels[0] if doubt.channels else ""
+            cameras = {channel.name: channel.camera for channel in part.recipe.channels}
+            self._cameras[cameras.get(at_fault, part.recipe.channels[0].camera)].faults[doubt.fault] += 1
         return _failure(part, captured_at or self._wall_clock(), doubt.fault, doubt.detail, *doubt.channels)
 
     def arm(self, recipe: Recipe) -> None:
-        """Set the one camera of a recipe up for its trigger line: buffers empty, edges counted from 1.
+        """Set the cameras of a recipe up for their trigger lines: buffers empty, edges counted from 1.
 
-        Raises `DataError` for a recipe of several cameras, what :meth:`configure` raises, and `LightError` for
-        channels of different light where the hardware does not step through them.
+        Raises what :meth:`configure` raises, and `LightError` for channels of different light where the hardware does
+        not step through them.
         """
-        if len(shares_of(recipe)) > 1:
-            raise DataError(
-                f"recipe {recipe.recipe_id} takes channels with several cameras, whose triggers are not counted "
-                "together; use one camera a cell on a trigger line, or software triggers"
-            )
         self.configure(recipe)
         self._rig.light.arm(recipe)
 
@@ -242,11 +239,19 @@ class Acquirer:
             self._rig.light.off()
 
     def _require_known(self, recipe: Recipe) -> None:
+        leading = FIRST_CAMERA in self._rig.on_line
         for channel in recipe.channels:
             if channel.camera not in self._cameras:
                 raise DataError(
                     f"recipe {recipe.recipe_id} takes channel {channel.name} with the camera {channel.camera}, but "
                     f"this cell has {', '.join(self._cameras)}; correct the recipe or cameras in the settings"
+                )
+            if (channel.camera in self._rig.on_line) != leading:
+                ways = ("by a line or action command", "by software")
+                raise DataError(
+                    f"recipe {recipe.recipe_id} takes channel {channel.name} with the camera {channel.camera}, which "
+                    f"is triggered {ways[leading]} where the cell is {ways[not leading]}; set cameras.{channel.camera}."
+                    "trigger as camera.trigger"
                 )
             unknown = set(channel.lights) - set(self._rig.light.lines)
             if unknown:

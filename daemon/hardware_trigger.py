@@ -7,7 +7,8 @@
                                                   '--finish(): what still waits gets its FAULT
 
 The line thread owns a run and calls everything but :meth:`TriggerRun.close`. A turn waits for one frame at most a few
-milliseconds, so that announcements and errands are never kept waiting by a line that stands still.
+milliseconds, so that announcements and errands are never kept waiting by a line that stands still. Several cameras take
+turns (`daemon.strands`); one that is gone ends the run of all.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from dataclasses import dataclass
 from cell.errors import HardwareError, LightError
 from cell.frames import AcquisitionFault
 from cell.recipes import Recipe
-from daemon.acquire import Acquirer
-from daemon.line_sets import LineSets, Sighting
-from daemon.pairing import Announcement, Finding, Pairing, Refused, Rules, Step
+from daemon.acquire import Acquirer, shares_of
+from daemon.line_sets import Sighting
+from daemon.pairing import Announcement, Finding, Refused, Rules, Step
 from daemon.parts import Part
+from daemon.strands import Strand, Strands
 from drivers.cameras.base import fault_of
 
 _LOG = logging.getLogger(__name__)
@@ -49,7 +51,10 @@ Findings = list[Finding[Part]]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a run has seen, for people: edges with all their frames, edges without, parts announced."""
+    """What a run has seen, for people: edges with all their frames, edges without, parts announced.
+
+    Of several cameras each sees every edge.
+    """
 
     whole: int = 0
     in_doubt: int = 0
@@ -77,8 +82,7 @@ class TriggerRun:
         self._recipe = recipe
         self._rules = rules
         self._on_end = on_end
-        self._sets = LineSets(recipe)
-        self._pairing: Pairing[Part] = Pairing(rules)
+        self._strands: Strands[Part] = Strands(recipe, shares_of(recipe), rules)
         self._set_up = 0
         self._tend_at = 0.0
         self._closed = False
@@ -99,10 +103,10 @@ class TriggerRun:
     @property
     def blind(self) -> str:
         """Why a lost edge could go unseen in this run, in one sentence; empty when it could not."""
-        if not self._pairing.blind:
+        if not self._strands.blind:
             return ""
         return (
-            f"parts come every {self._pairing.least_spacing_s * 1e3:.0f} ms and announcements may be off by "
+            f"parts come every {self._strands.least_spacing_s * 1e3:.0f} ms and announcements may be off by "
             f"{self._rules.window_s * 1e3:.0f} ms, so a lost edge could pair a part with its neighbour's frames; lower "
             "window_ms or announce edge_time_ms"
         )
@@ -112,28 +116,34 @@ class TriggerRun:
         if self._ended or self._closed:
             return [Refused(part, "aborted: the run ended as the part was announced")]
         self.counts = Counts(self.counts.whole, self.counts.in_doubt, self.counts.announced + 1)
-        part.why_late = lambda: self._pairing.waits_for(count)
-        return self._pairing.announce(Announcement(part, count, part.received, edge_time_s))
+        part.why_late = lambda: self._strands.waits_for(count)
+        return self._strands.announce(Announcement(part, count, part.received, edge_time_s))
 
     def turn(self) -> Findings:
         """Wait a little for a frame and return what is now known."""
         findings: Findings = []
         if self._set_up != self._acquirer.set_up:
             return self.finish("aborted: the camera was set up anew while the part was under way")
+        sightings: list[tuple[Strand[Part], Sighting]] = []
+        who = ""
         try:
-            sightings = self._sightings()
+            for strand in self._strands.all:
+                who = self._strands.called(strand)
+                sightings += [(strand, sighting) for sighting in self._sightings(strand)]
+            who = ""
             # Before any part gets its frames: they were lit, as far as the light can tell.
-            if self._acquirer.clock() >= self._tend_at or any(sighting.frames for sighting in sightings):
+            if self._acquirer.clock() >= self._tend_at or any(sighting.frames for _, sighting in sightings):
                 self._acquirer.tend()
                 self._tend_at = self._acquirer.clock() + TEND_S
         except HardwareError as error:
-            return self.finish(f"{fault_of(error)}: {error}", error)
-        for sighting in sightings:
+            named = str(error).startswith(who.removesuffix(": "))
+            return self.finish(f"{fault_of(error)}: {'' if named else who}{error}", error)
+        for strand, sighting in sightings:
             self._count(sighting)
-            findings += self._pairing.sight(sighting)
-        self._pairing.sweep(lambda part: part.claimed)
-        findings += self._pairing.expire(self._acquirer.clock(), self._patience_s)
-        if self._closed and not self._pairing.waiting:
+            findings += self._strands.sight(strand, sighting)
+        self._strands.sweep(lambda part: part.claimed)
+        findings += self._strands.expire(self._acquirer.clock(), self._patience_s)
+        if self._closed and not self._strands.waiting:
             findings += self.finish("")
         return findings
 
@@ -149,7 +159,7 @@ class TriggerRun:
         if self._ended:
             return []
         self._ended = self._closed = True
-        findings = self._pairing.end(reason)
+        findings = self._strands.end(reason)
         try:
             self._acquirer.dark()
         except LightError as trouble:
@@ -157,16 +167,17 @@ class TriggerRun:
         self._on_end(error)
         return findings
 
-    def _sightings(self) -> list[Sighting]:
+    def _sightings(self, strand: Strand[Part]) -> list[Sighting]:
         """Return what a frame or its absence tells of edges. Raises `HardwareError` when the camera is gone."""
+        sets = strand.sets
         try:
-            frame = self._acquirer.await_frame(self._sets.channel, TURN_S)
+            frame = self._acquirer.await_frame(sets.channel, TURN_S / len(self._strands.all))
         except HardwareError as error:
             if fault_of(error) not in _OF_A_FRAME:
                 raise
-            return self._sets.fault(error)
+            return sets.fault(error)
         now = self._acquirer.clock()
-        return self._sets.turn(now) if frame is None else self._sets.add(frame, now)
+        return sets.turn(now) if frame is None else sets.add(frame, now)
 
     @property
     def _patience_s(self) -> float:

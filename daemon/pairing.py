@@ -149,6 +149,14 @@ class Pairing(Generic[P]):
             )
         return f"missing: the frames of edge {count} did not all come; check bandwidth and buffers"
 
+    def answered(self, count: int) -> bool:
+        """Tell whether the part that was announced with this count has its frames or its reason. From any thread."""
+        return self._unwrapped(count) in self._told
+
+    def told_as(self, count: int) -> int:
+        """Return the PLC's count of an edge that the camera counted so."""
+        return (count - self._offset) % self._rules.modulus
+
     def announce(self, announcement: Announcement[P]) -> list[Finding[P]]:
         """Take an announcement in; return what is now known."""
         count = self._unwrapped(announcement.count)
@@ -343,7 +351,7 @@ class Pairing(Generic[P]):
         self._remember_edge(sighting.count, "its frames were given up")
         if self._adrift and not sighting.frames:
             return []
-        plc = (sighting.count - self._offset) % self._rules.modulus
+        plc = self.told_as(sighting.count)
         return [
             Surplus(sighting, f"surplus-trigger: the camera saw edge {plc}, and no part was announced with that count")
         ]

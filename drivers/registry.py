@@ -48,7 +48,8 @@ class Rig:
 
     `present(part_id)` puts a part in front of the emulated cameras (`DataError` for an unknown part) and does nothing
     on a real cell, where the line does that. `emulated` is True when any driver says so of itself. `others` are the
-    cameras beside the first, by their names in the settings.
+    cameras beside the first, by their names in the settings; `on_line` names those that a line or an action command
+    triggers.
     """
 
     camera: Camera
@@ -56,6 +57,7 @@ class Rig:
     present: Callable[[str], None]
     emulated: bool
     others: Mapping[str, Camera] = field(default_factory=dict)
+    on_line: frozenset[str] = frozenset()
 
     @property
     def cameras(self) -> dict[str, Camera]:
@@ -97,8 +99,9 @@ def open_rig(settings: Settings, patience_s: float = 0.0) -> Rig:
         )
     scene = LazyScene(settings.emulated)
     cameras: dict[str, Camera] = {}
+    wanted = {FIRST_CAMERA: settings.camera, **settings.cameras}
     try:
-        for role, camera_settings in {FIRST_CAMERA: settings.camera, **settings.cameras}.items():
+        for role, camera_settings in wanted.items():
             lamps = lamps_of(settings.light, role, camera_settings)
             cameras[role] = _open_camera(role, camera_settings.model_copy(update={"lamps": lamps}), scene, patience_s)
         places = _emulated_places(cameras, scene)
@@ -113,6 +116,7 @@ def open_rig(settings: Settings, patience_s: float = 0.0) -> Rig:
         present=places.present,
         emulated=any(camera.emulated for camera in cameras.values()) or light.emulated,
         others={role: camera for role, camera in cameras.items() if role != FIRST_CAMERA},
+        on_line=frozenset(role for role, camera in wanted.items() if camera.trigger != "software"),
     )
 
 
@@ -206,13 +210,20 @@ def _open_camera(role: str, settings: CameraSettings, scene: LazyScene, patience
     deadline = monotonic() + patience_s
     while True:
         try:
-            return IsolatedCamera(settings, scene.settings, role)
+            return IsolatedCamera(settings, _seen_by(role, scene.settings), role)
         except HardwareError as error:
             left_s = deadline - monotonic()
             if left_s <= 0:
                 raise
             _LOG.warning("camera %s does not open, looking for it for another %.0f s: %s", role, left_s, error)
             threading.Event().wait(min(_LOOK_AGAIN_S, left_s))
+
+
+def _seen_by(role: str, settings: EmulatedCellSettings) -> EmulatedCellSettings:
+    """Return the emulated cell for one camera: a pipe has one reader, so each further camera has its own sensor."""
+    if settings.sensor is None or role == FIRST_CAMERA:
+        return settings
+    return settings.model_copy(update={"sensor": settings.sensor.with_name(f"{settings.sensor.name}-{role}")})
 
 
 def _pylon(settings: CameraSettings, scene: LazyScene) -> Camera:

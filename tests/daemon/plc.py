@@ -41,15 +41,16 @@ SPACING_S = 0.3
 PATIENCE_S = 60.0
 
 
-def recipe(**changes: Any) -> Recipe:
-    """A plate under two lights, all of whose parts are archived."""
+def recipe(channels: int = CHANNELS, **changes: Any) -> Recipe:
+    """A plate under two lights or more, all of whose parts are archived."""
     values = {"archive": ArchiveRule(ok_share=1.0, ring=0), "deadline_ms": 900.0} | changes
-    return recipe_for_plate(CHANNELS).model_copy(update=values)
+    return recipe_for_plate(channels).model_copy(update=values)
 
 
 def accepting_model(state: StateDir, wanted: Recipe, scratch: Path) -> str:
     """Put a model into the store that says OK to everything: a part that gets another's frames is seen in these."""
-    cell = EmulatedCell(PlateProduct(CHANNELS))
+    count = len(wanted.channels)
+    cell = EmulatedCell(PlateProduct(count))
     cell.present("good-000001")
     pictures = []
     for channel in wanted.channels:
@@ -61,10 +62,10 @@ def accepting_model(state: StateDir, wanted: Recipe, scratch: Path) -> str:
         channels=wanted.channel_names,
         bit_depth=8,
         exposure_us=tuple(channel.exposure_us for channel in wanted.channels),
-        gain_db=(0.0,) * CHANNELS,
+        gain_db=(0.0,) * count,
         metadata={"part_id": "golden", "emulated": True},
     )
-    onnx_bytes = packages.contrast_onnx(CHANNELS, len(wanted.class_names), 0.0, 5.0)
+    onnx_bytes = packages.contrast_onnx(count, len(wanted.class_names), 0.0, 5.0)
     with LearningStore(state) as learning:
         return packages.pack(state, learning, wanted, onnx_bytes, [golden], model_id="accept", scratch=scratch).model_id
 
@@ -150,7 +151,7 @@ class Plc(ABC):
             return False
         numbers = [mark.exposure for mark in marks if mark is not None]
         return [(mark.part, mark.channel) for mark in marks if mark is not None] == [
-            (simulated_mark.part_number(part_id), channel) for channel in range(CHANNELS)
+            (simulated_mark.part_number(part_id), channel) for channel in range(len(marks))
         ] and all(later == earlier + 1 for earlier, later in itertools.pairwise(numbers))
 
     def results(self) -> list[tuple[str, str]]:

@@ -7,19 +7,20 @@ other. Here instants are what the test makes them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cell.recipes import Recipe
 from cell.settings import CameraSettings
 from cell.store.layout import StateDir
 from daemon.main import Daemon
 from drivers.cameras.simulated import SimulatedCamera
 from drivers.lights.base import Light
 from drivers.lights.simulated import SimulatedLight
-from drivers.registry import Rig
+from drivers.registry import FIRST_CAMERA, Rig
 from drivers.sim.cell import EmulatedCell
 from drivers.sim.plate import PlateProduct
 from tests.daemon.cells import eventually, settings_in
@@ -57,16 +58,20 @@ class StandingTime:
 class StandingPlc(Plc):
     """A PLC and a sensor in a world whose time moves only when the test says so, and only when all have caught up."""
 
-    def __init__(self, folder: Path, daemon: Daemon, camera: SimulatedCamera, clock: StandingTime) -> None:
+    def __init__(
+        self, folder: Path, daemon: Daemon, cameras: dict[str, SimulatedCamera], clock: StandingTime, waits: int
+    ) -> None:
         super().__init__(folder)
         self._daemon = daemon
-        self._camera = camera
+        self.cameras = cameras
+        self._waits = waits
         self._clock = clock
         self._edge_ms: dict[int, float] = {}
 
     def control(self, **message: Any) -> None:
         for action, arguments in message.items():
-            getattr(self._camera, action)(*(arguments if isinstance(arguments, list) else [arguments]))
+            for camera in self.cameras.values():
+                getattr(camera, action)(*(arguments if isinstance(arguments, list) else [arguments]))
 
     def start(self, **parameters: Any) -> None:
         """Begin a run; the first edge after it has count 1."""
@@ -100,8 +105,10 @@ class StandingPlc(Plc):
         self._daemon.server.wake()  # deadlines are looked at
         if self.running:
             idle = self._clock.idle
-            # One wait may have begun before; the second says that nothing is left to do at this instant.
-            assert eventually(lambda: self._clock.idle > idle + 1 or not self.running, PATIENCE_S), "the line is stuck"
+            # One wait may have begun before; the second says that nothing is left to do at this instant. Several
+            # cameras take turns: while one still gives frames, another waits in vain once for each.
+            done = idle + self._waits
+            assert eventually(lambda: self._clock.idle > done or not self.running, PATIENCE_S), "the line is stuck"
 
     @property
     def running(self) -> bool:
@@ -115,16 +122,29 @@ class StandingPlc(Plc):
         return 0 if run is None else run.counts.announced
 
 
+def _shared_out(wanted: Recipe, others: Mapping[str, int]) -> Recipe:
+    """Return the recipe with its last channels given to other cameras."""
+    own = len(wanted.channels) - sum(others.values())
+    roles = [FIRST_CAMERA] * own + [role for role, count in others.items() for _ in range(count)]
+    channels = (c.model_copy(update={"camera": role}) for c, role in zip(wanted.channels, roles, strict=True))
+    return wanted.model_copy(update={"channels": tuple(channels)})
+
+
 @contextmanager
 def standing_line(
-    folder: Path, light_of: Callable[[SimulatedCamera], Light] | None = None, **changes: Any
+    folder: Path,
+    light_of: Callable[[SimulatedCamera], Light] | None = None,
+    others: Mapping[str, int] | None = None,
+    channels: int = CHANNELS,
+    **changes: Any,
 ) -> Iterator[StandingPlc]:
     """Run a daemon whose simulated camera is on its trigger line, in this process and on a clock that stands; Ready.
 
     :param light_of: makes another light than the simulated one; it tells the camera's stage what shines.
+    :param others: further cameras, and how many of the last channels each takes.
     :param changes: of the recipe.
     """
-    wanted = recipe(**changes)
+    wanted = _shared_out(recipe(channels, **changes), others or {})
     settings = settings_in(folder, camera=CameraSettings(driver="simulated", trigger="line", isolated=False))
     settings.recipes_dir.mkdir(parents=True, exist_ok=True)
     (settings.recipes_dir / "plate.json").write_text(wanted.model_dump_json())
@@ -132,17 +152,29 @@ def standing_line(
     scratch.mkdir()
     accepting_model(StateDir.create(settings.state_dir), wanted, scratch)
     clock = StandingTime()
-    camera = SimulatedCamera(
-        EmulatedCell(PlateProduct(CHANNELS)), hang_s=1.0, trigger="line", mark_frames=True, clock=clock
-    )
+    cameras = {
+        role: SimulatedCamera(
+            EmulatedCell(PlateProduct(channels)), hang_s=1.0, trigger="line", mark_frames=True, clock=clock
+        )
+        for role in (FIRST_CAMERA, *(others or {}))
+    }
+    camera = cameras[FIRST_CAMERA]
     light = light_of(camera) if light_of else SimulatedLight(wanted.channel_names, camera.stage.illuminate)
-    rig = Rig(camera=camera, light=light, present=camera.stage.present, emulated=True)
+    rig = Rig(
+        camera=camera,
+        light=light,
+        present=camera.stage.present,
+        emulated=True,
+        others={role: other for role, other in cameras.items() if role != FIRST_CAMERA},
+        on_line=frozenset(cameras),
+    )
     daemon = Daemon(settings, lambda _: rig, clock.now)
     daemon.start()
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(daemon.run()), name="test-daemon")
     thread.start()
-    plc = StandingPlc(folder, daemon, camera, clock)
+    waits = 1 if len(cameras) == 1 else len(cameras) * (channels + 2)
+    plc = StandingPlc(folder, daemon, cameras, clock, waits)
     try:
         prepare(plc)
         yield plc
