@@ -105,7 +105,7 @@ def _stage(channels: int, *, fresh: bool) -> Album:
 class _Cell:
     """A plate under K lights, its camera in virtual time, and the acquirer."""
 
-    def __init__(self, channels: int, trigger: str, *, fresh: bool) -> None:
+    def __init__(self, channels: int, trigger: str, *, fresh: bool, stamps: bool = True) -> None:
         self.clock = VirtualTime()
         self.camera = SimulatedCamera(
             _stage(channels, fresh=fresh),
@@ -115,6 +115,7 @@ class _Cell:
             mark_frames=True,
             clock=self.clock,
         )
+        self.camera.device.stamps = stamps
         light = SimulatedLight(recipe_for_plate(channels).channel_names, self.camera.stage.illuminate)
         rig = Rig(camera=self.camera, light=light, present=self.camera.stage.present, emulated=True)
         self.recipe = recipe_for_plate(channels)
@@ -149,10 +150,10 @@ def _are_of(frames: FrameSet, part_id: str, recipe: Recipe) -> bool:
 
 
 class SoftwareTriggered:
-    """Parts one by one, as StartSingleJob takes them."""
+    """Parts one by one, as StartSingleJob takes them; without `stamps` from a camera that has no clock."""
 
-    def __init__(self, channels: int, *, fresh: bool = False) -> None:
-        self._cell = _Cell(channels, "software", fresh=fresh)
+    def __init__(self, channels: int, *, fresh: bool = False, stamps: bool = True) -> None:
+        self._cell = _Cell(channels, "software", fresh=fresh, stamps=stamps)
         self._cell.acquirer.configure(self._cell.recipe)
         self._number = 0
         self.surplus = 0

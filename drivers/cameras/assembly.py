@@ -13,7 +13,7 @@ from cell.errors import CameraError
 from cell.frames import AcquisitionFault, Frame
 from cell.recipes import Channel, Recipe
 from drivers.cameras.arming import Armed
-from drivers.cameras.base import Allocate, ExposureWindow, Sequence, check_size, shares_exposure
+from drivers.cameras.base import Allocate, ExposureWindow, Sequence, check_haste, check_size, shares_exposure
 from drivers.cameras.chunks import ChunkData
 from drivers.cameras.formats import Bytes, format_of, read_plane
 
@@ -102,6 +102,7 @@ class Assembly:
             stamp = delivery.timestamp_ns if told.timestamp is None else round(told.timestamp * armed.tick_ns)
             count = self._sequence.admit(channel.name, delivery.block_id, stamp, told.frame_counter)
             if exposed is not None:
+                check_haste(channel.name, actual[0], *exposed)
                 self._clock.check(channel.name, stamp, *exposed)
                 self._require_no_loss(delivery, channel)
             pixels = allocate((recipe.height, recipe.width), armed.pixel_format.dtype)

@@ -46,6 +46,8 @@ _WRAPS = (0xFFFF, 1 << 32)
 #: How far two clocks may run apart: 200 parts in a million, ten times what crystals do.
 _DRIFT = 200e-6
 _CLOCK_GRAIN_NS = 1e6
+#: A frame that comes before this share of its exposure is over was exposed before its trigger.
+_LEAST_SHARE = 0.8
 
 
 def nothing() -> None:
@@ -228,6 +230,21 @@ class Sequence:
         raise CameraError(
             f"channel {channel}: the camera delivered frame {now}, older than frame {before} before it; check its "
             "buffers",
+            fault=AcquisitionFault.STALE,
+        )
+
+
+def check_haste(channel: str, exposure_us: float, before_s: float, after_s: float) -> None:
+    """Refuse a frame that came sooner than it can have been exposed with `CameraError` (stale).
+
+    Without a clock of the camera's own this alone tells a frame that waited, or was on its way, when the trigger came:
+    its number is the next one, and so is every number behind it. From [`before_s`, `after_s`], the trigger and the
+    receipt on the host's clock; an exposure of 0 is not known and passes.
+    """
+    if after_s - before_s < _LEAST_SHARE * exposure_us / 1e6:
+        raise CameraError(
+            f"channel {channel}: a frame came {(after_s - before_s) * 1e3:.1f} ms after its trigger, sooner than its "
+            f"exposure of {exposure_us:g} us takes; something else triggers the camera, check the trigger source",
             fault=AcquisitionFault.STALE,
         )
 

@@ -14,7 +14,7 @@ from typing import Literal
 from cell.errors import AcquisitionTimeout, CameraError
 from cell.frames import AcquisitionFault, Frame
 from cell.recipes import Channel, Recipe
-from drivers.cameras.base import Meanwhile, Sequence, check_pixels, nothing
+from drivers.cameras.base import Meanwhile, Sequence, check_haste, check_pixels, nothing
 from drivers.cameras.simulated_device import Buffer, SimulatedDevice, Timekeeper, WorldTime
 from drivers.cameras.simulated_faults import Fault, parse
 from drivers.cameras.simulated_features import SimulatedFeatures
@@ -53,7 +53,8 @@ class SimulatedCamera:
         clock: Timekeeper | None = None,
     ) -> None:
         self.stage = Album(scene, album_mb)  # what lies before it, and in what light
-        self.device = SimulatedDevice(self.stage, clock=clock or WorldTime(), hang_s=hang_s, mark_frames=mark_frames)
+        self._clock = clock or WorldTime()
+        self.device = SimulatedDevice(self.stage, clock=self._clock, hang_s=hang_s, mark_frames=mark_frames)
         self.features = SimulatedFeatures(self._execute, self.device.require_there)
         self._timeout_s = frame_timeout_s
         self._on_line = trigger != "software"
@@ -81,12 +82,15 @@ class SimulatedCamera:
             raise CameraError(
                 "the camera is triggered by its line; await its frames, or set camera.trigger to software"
             )
-        if surplus := self.device.flush():
+        if not self.device.wait_ready(self._timeout_s):
+            raise AcquisitionTimeout(f"channel {channel.name}: the camera took no trigger; check the trigger source")
+        if surplus := self.device.flush(arrived=True):
             raise CameraError(
                 f"channel {channel.name}: {surplus} frames came that no trigger asked for; check the trigger source",
                 fault=AcquisitionFault.STALE,
             )
         self.features.expose_as(channel)
+        before_s = self._clock.now()
         self.device.trigger(channel)
         meanwhile()
         buffer = self.device.retrieve(self._timeout_s)
@@ -97,6 +101,7 @@ class SimulatedCamera:
                 f"channel {channel.name}: no frame within {self._timeout_s:g} s; check the camera's cable and trigger"
             )
         try:
+            check_haste(channel.name, buffer.exposure_us, before_s, self._clock.now())
             return self._frame(buffer, channel, recipe)
         except CameraError:
             self.device.flush()
@@ -127,12 +132,14 @@ class SimulatedCamera:
         """What goes wrong next; the left one first, None for nothing."""
         return self.device.faults
 
-    def fire(self, part_id: str | None = None) -> None:
+    def fire(self, part_id: str | None = None, at_s: float | None = None) -> None:
         """Let the sensor line see a part; `part_id` is what lies there from then on. From any thread.
+
+        `at_s` is the edge's instant on the system's monotonic clock where several cameras see it; now if left out.
 
         Raises `DataError` for an unknown part.
         """
-        self.device.fire(part_id)
+        self.device.fire(part_id, at_s)
 
     def inject(self, *names: str | None) -> None:
         """Let the next exposures or edges go wrong, None for a good one. Raises `CameraError` for an unknown name."""

@@ -91,7 +91,7 @@ class Buffer:
     pixels: Pixels
     complete: bool
     block_id: int
-    timestamp_ns: int  # the device's clock at the start of the exposure
+    timestamp_ns: int  # the device's clock at the start of the exposure; 0: it has none
     trigger_count: int | None  # edges of the trigger line when it was exposed; None without one
     exposure_us: float
     gain_db: float
@@ -112,12 +112,14 @@ class SimulatedDevice:
         self._clock = clock
         self._mark_frames = mark_frames
         self._most = buffers
+        self.stamps = True  # False: a device without a clock
         self._changed = threading.Condition()
+        self._staging = threading.Lock()  # what lies there; taken before `_changed`
         self._recipe: Recipe | None = None
         self._on_line = False
         self._first_count = self._first_block = 0
         self._count = self._block_id = self._exposures = 0
-        self._busy_until = 0.0
+        self._busy_until = self._exposing_until = 0.0
         self._hang = False
         self._queue: deque[Buffer] = deque()
         self._past: deque[Buffer] = deque()
@@ -131,7 +133,7 @@ class SimulatedDevice:
             self._queue.clear()
             # A buffer of the part before last is older than any that may still be in order.
             self._past = deque(maxlen=2 * len(recipe.channels))
-            self._busy_until = 0.0
+            self._busy_until = self._exposing_until = 0.0
 
     def disarm(self) -> None:
         """Take no more triggers."""
@@ -145,7 +147,7 @@ class SimulatedDevice:
 
     def trigger(self, channel: Channel) -> None:
         """Take a software trigger: one exposure under the light that is on."""
-        with self._changed:
+        with self._staging, self._changed:
             recipe = self._armed()
             fault = self._next_fault()
             index = recipe.channel_names.index(channel.name)
@@ -167,22 +169,31 @@ class SimulatedDevice:
                 self._expose(recipe, index, self._busy_until, None)
             self._changed.notify_all()
 
-    def fire(self, part_id: str | None = None) -> None:
+    def fire(self, part_id: str | None = None, at_s: float | None = None) -> None:
         """Let the sensor see a part, and `part_id` lie in front of the camera from now on. May be called from any
-        thread; without effect on a camera that does not listen to its line. Raises `DataError` for an unknown part."""
+        thread; without effect on a camera that does not listen to its line. Raises `DataError` for an unknown part.
+
+        :param at_s: instant of the edge on this clock, at latest now; several cameras see one edge at one instant.
+        """
         now = self._clock.now()  # a renderer's time is not the line's
-        with self._changed:
-            if part_id is not None:
+        now = now if at_s is None else min(now, at_s)
+        with self._staging:
+            if part_id is not None:  # who waits for frames is not kept waiting by what is drawn here
                 self._stage.present(part_id)
-            if self.removed or self.closed or self._recipe is None or not self._on_line:
-                return
-            fault = self.faults.popleft() if self.faults and self.faults[0] in OF_THE_LINE else None
-            if fault is Fault.LOST_TRIGGER:
-                return
-            self._edge(now, busy=fault is Fault.OVERTRIGGERED)
-            if fault is Fault.SURPLUS_TRIGGER:
-                self._edge(max(now, self._busy_until), busy=False)
-            self._changed.notify_all()
+            with self._changed:
+                self._see(now)
+
+    def _see(self, now: float) -> None:
+        """Let the sensor line have an edge, unless it is lost."""
+        if self.removed or self.closed or self._recipe is None or not self._on_line:
+            return
+        fault = self.faults.popleft() if self.faults and self.faults[0] in OF_THE_LINE else None
+        if fault is Fault.LOST_TRIGGER:
+            return
+        self._edge(now, busy=fault is Fault.OVERTRIGGERED)
+        if fault is Fault.SURPLUS_TRIGGER:
+            self._edge(max(now, self._busy_until), busy=False)
+        self._changed.notify_all()
 
     def retrieve(self, timeout_s: float) -> Buffer | None:
         """Return the next buffer when it is there; None when none came in time. Raises `CameraError` when gone."""
@@ -201,11 +212,22 @@ class SimulatedDevice:
                 if not self._clock.wait(self._changed, min(until, self._queue[0].ready_at) if self._queue else until):
                     return None
 
-    def flush(self) -> int:
-        """Throw away what waits and return how many buffers that were."""
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until the sensor takes a trigger: readout may still go on. Tell whether it does."""
+        until = self._clock.now() + timeout_s
         with self._changed:
-            waiting = len(self._queue)
-            self._queue.clear()
+            while (now := self._clock.now()) < min(self._exposing_until, until):
+                if not self._clock.wait(self._changed, min(self._exposing_until, until)):
+                    break
+            return now >= self._exposing_until
+
+    def flush(self, *, arrived: bool = False) -> int:
+        """Throw away what waits, or what has `arrived` of it, and return how many buffers that were."""
+        with self._changed:
+            now = self._clock.now()
+            kept = [buffer for buffer in self._queue if arrived and buffer.ready_at > now]
+            waiting = len(self._queue) - len(kept)
+            self._queue = deque(kept)
             return waiting
 
     def inject(self, faults: Iterable[Fault | None]) -> None:
@@ -279,12 +301,12 @@ class SimulatedDevice:
         self._block_id += 1
         self._exposures += 1
         done = start + channel.exposure_us / 1e6 + READOUT_S
-        self._busy_until = done
+        self._busy_until, self._exposing_until = done, done - READOUT_S
         buffer = Buffer(
             pixels=self._pixels(recipe, index, fault),
             complete=fault is not Fault.INCOMPLETE,
             block_id=self._block_id,
-            timestamp_ns=_EPOCH_NS + int(start * 1e9),
+            timestamp_ns=_EPOCH_NS + int(start * 1e9) if self.stamps else 0,
             trigger_count=self._count if self._on_line else None,
             exposure_us=channel.exposure_us,
             gain_db=channel.gain_db,

@@ -1,9 +1,10 @@
 """A named pipe as the sensor of an emulated line: whoever writes to it makes parts come.
 
 One JSON object a line: ``{"fire": "good-000001"}`` lets that part pass the sensor, ``{"fire": null}`` is an edge
-without a new part. What else a simulated camera can be told goes the same way: ``{"inject": ["dropped", null]}``,
-``{"remove": []}``, ``{"plug_in": []}``, ``{"preset": [4294967290, 1]}``. The pipe works wherever the camera lives, in
-the daemon or in a process of its own, and needs nothing of the daemon's.
+without a new part, ``{"fire": ["good-000001", 5012.25]}`` one of that instant on the system's monotonic clock, for
+several cameras that see one edge. What else a simulated camera can be told goes the same way: ``{"inject":
+["dropped", null]}``, ``{"remove": []}``, ``{"plug_in": []}``, ``{"preset": [4294967290, 1]}``. The pipe works wherever
+the camera lives, in the daemon or in a process of its own, and needs nothing of the daemon's.
 """
 
 from __future__ import annotations

@@ -366,3 +366,21 @@ def test_every_kind_of_fault_is_found_by_name_and_good_sets_are_blamed_for_nothi
         tally = faulty(taker(), fault, 8, 4, trigger)
         assert (tally.injected, tally.found, tally.missed, tally.misnamed, tally.ok_in_spite) == (8, 8, 0, 0, 0), tally
         assert set(tally.names) <= NAMES[fault]
+
+
+@pytest.mark.parametrize("position", range(4))
+def test_a_frame_too_many_of_a_camera_without_a_clock_is_found_before_anything_is_learned(position: int) -> None:
+    """It comes next and has the next number; behind it every frame would be the trigger's before."""
+    taker = SoftwareTriggered(4, stamps=False)
+    taker.inject(Fault.SURPLUS_TRIGGER, position)
+    parts = taker.take(4)
+    assert not any(part.wrong_frames for part in parts)
+    # On its way when the next trigger comes, or there before the next part.
+    at_fault = 0 if position < 3 else 1
+    assert [part.name for part in parts] == ["stale" if at == at_fault else "OK" for at in range(4)]
+    for fault in (Fault.REPEATED, Fault.STALE, Fault.DROPPED):
+        taker.inject(fault, position)
+        found = taker.take(3)
+        assert not any(part.wrong_frames for part in found)
+        assert [part.name for part in found if not part.good][:1] != [], fault
+        assert found[-1].good

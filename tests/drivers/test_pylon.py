@@ -135,6 +135,22 @@ def test_a_frame_that_comes_after_its_timeout_never_passes_for_the_next_one(
     assert given_up >= 3
 
 
+def test_a_frame_that_something_else_triggered_is_stale_and_the_next_one_is_right(
+    camera: PylonCamera, scene: Pictures, recipe: Recipe
+) -> None:
+    """The emulator has no clock, and the frame's number is the next one."""
+    long = recipe.channels[0].model_copy(update={"exposure_us": 20_000.0})
+    camera.expose(long)
+    camera._camera.WaitForFrameTriggerReady(1000)
+    camera._camera.TriggerSoftware.Execute()
+    assert camera._camera.GetGrabResultWaitObject().Wait(1000)
+    with pytest.raises(CameraError, match="after its trigger, sooner than its exposure of 20000 us takes") as caught:
+        camera.expose(long)
+    assert fault_of(caught.value) is AcquisitionFault.STALE
+    frame = camera.expose(long)
+    assert np.array_equal(frame.pixels, scene.shown)
+
+
 def test_a_frame_of_another_size_is_named(camera: PylonCamera, scene: Pictures, recipe: Recipe) -> None:
     scene.size = (recipe.height // 2, recipe.width)
     assert fault_of(_fails(camera, recipe)) is AcquisitionFault.WRONG_SIZE
