@@ -25,6 +25,7 @@ from cell.recipes import Channel, DefectClass, Recipe, Rect
 from cell.settings import CameraSettings, Settings
 from cell.store.images import write_stack
 from drivers.cameras.base import Camera, Features, shares_exposure
+from drivers.lights.stepping import differing
 from drivers.registry import FIRST_CAMERA, Rig
 
 Facts = dict[str, Any]
@@ -148,20 +149,14 @@ class Bench:
             if not camera.emulated:
                 raise
             exposure_us = _DRAWN_US
+        first = self._rig.light.lines[0]
         return Recipe(
             recipe_id="bench",
             product="bench",
             height=int(features.read("Height")),
             width=int(features.read("Width")),
             bit_depth=next((depth for depth in (16, 12, 10) if str(depth) in pixel_format), 8),
-            channels=(
-                Channel(
-                    name="bench",
-                    exposure_us=exposure_us,
-                    lights={self._rig.light.lines[0]: 1.0},
-                    camera=self.role(camera),
-                ),
-            ),
+            channels=(Channel(name="bench", exposure_us=exposure_us, lights={first: 1.0}, camera=self.role(camera)),),
             defect_classes=(DefectClass(name="none"),),
         )
 
@@ -193,7 +188,6 @@ class Bench:
         the camera does not take, `LightError` when the light can't be switched off.
         """
         camera = self.camera(role)
-        settings = self._settings_of(self.role(camera))
         groups = _groups(recipe, self.role(camera), wanted.channels)
         most = max(1, _MOST_BYTES // (recipe.height * recipe.width * (1 if recipe.bit_depth <= 8 else 2) * len(groups)))
         taken = Taken()
@@ -204,7 +198,7 @@ class Bench:
                     if wanted.give_way():
                         taken.gave_way = True
                         return taken
-                    taken.frames += self._expose(camera, settings, group, wanted, taken)
+                    taken.frames += self._expose(camera, recipe, group, wanted, taken)
                     # Whoever waits in vain must not wait once for every channel.
                     if taken.errors and self._clock() - began > wanted.budget_s:
                         return taken
@@ -236,13 +230,16 @@ class Bench:
         return self.lights()
 
     def _expose(
-        self, camera: Camera, settings: CameraSettings, group: tuple[Channel, ...], wanted: Wanted, taken: Taken
+        self, camera: Camera, recipe: Recipe, group: tuple[Channel, ...], wanted: Wanted, taken: Taken
     ) -> list[Frame]:
         # All planes of one exposure are fetched, because the next exposure may begin only then.
         frames = []
         lights = group[0].lights if wanted.lights is None else wanted.lights
+        settings = self._settings_of(self.role(camera))
         try:
-            if lights:
+            if wanted.lights is None and settings.trigger != "software" and differing(recipe) is not None:
+                self._rig.light.arm(recipe)  # the camera switches it, and the host must not
+            elif lights:
                 self._rig.light.apply(lights, group[0].strobe_us)
             else:
                 self._rig.light.off()

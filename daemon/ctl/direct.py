@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cell.clock import utc_now
 from cell.errors import ConfigurationError, StoreError, StoreInUse
 from cell.recipes import Recipe, Rect
-from cell.settings import Settings
+from cell.settings import CameraSettings, Settings
 from cell.store.layout import StateLock
 from drivers import bench, registry
 from drivers.bench import Facts, Wanted
+from drivers.cameras.base import Camera
+from drivers.cameras.isolated import IsolatedCamera
+from drivers.cameras.pylon import PylonCamera
+from drivers.cameras.simulated import SimulatedCamera
 from drivers.conformance.camera import recipe_for, run_camera
 from drivers.conformance.lights import LightBench, run_light
 from drivers.conformance.report import Report
@@ -154,16 +159,30 @@ def camera_conformance(settings: Settings, name: str, recipe_id: str | None) -> 
             camera,
             recipe_of_camera,
             trigger="software" if own.trigger == "software" else "line",
+            fire=_edge_of(camera, own),
             frame_timeout_s=own.frame_timeout_s,
         )
+
+
+def _edge_of(camera: Camera, settings: CameraSettings) -> Callable[[], None] | None:
+    """Return what gives an emulated camera an edge of its line; None where nobody here can."""
+    if not camera.emulated or settings.driver == "genicam":
+        return None
+    if isinstance(camera, IsolatedCamera):
+        return partial(camera.emulate, "fire")
+    return camera.fire if isinstance(camera, PylonCamera | SimulatedCamera) else None
 
 
 def light_conformance(settings: Settings) -> Report:
     """Run the light suite on the cell's light; its lamps flash. Raises what opening it raises."""
     with owned(settings), contextlib.ExitStack() as stack:
+        # Its promises are about what the host switches; no camera steps through its lines meanwhile.
+        settings = _by_software(settings)
+        if settings.light.driver == "gardasoft":
+            settings = _without_wires(settings)
         if settings.light.driver == "camera_lines":
             # The lamps hang on a camera, which stays open meanwhile.
-            rig = registry.open_rig(_by_software(settings))
+            rig = registry.open_rig(settings)
             stack.callback(rig.close)
             rig.light.close()
             around = registry.Surroundings(rig.cameras, None, _nothing)
@@ -210,6 +229,13 @@ def _by_software(settings: Settings) -> Settings:
             "cameras": {name: camera.model_copy(update=by_hand) for name, camera in settings.cameras.items()},
         }
     )
+
+
+def _without_wires(settings: Settings) -> Settings:
+    """Return the settings with no wire from a camera to the light: the controller is asked alone."""
+    outputs = {line: output.model_copy(update={"camera_line": ""}) for line, output in settings.light.outputs.items()}
+    light = settings.light.model_copy(update={"exposure_line": "", "outputs": outputs})
+    return settings.model_copy(update={"light": light})
 
 
 def _nothing(lights: Mapping[str, float]) -> None:

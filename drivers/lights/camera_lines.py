@@ -129,7 +129,7 @@ class CameraLineLight:
                 self._running = True
         except CameraError as error:
             raise LightError(f"camera {self._camera.name} can't take triggers for its lamps: {error}") from error
-        require_sequencer(self._camera)
+        require_sequencer(self._camera, recipe)
 
     def off(self) -> None:
         """See the contract. Everything is written that differs: the camera may be another since, or have lost power.
@@ -173,7 +173,7 @@ class CameraLineLight:
                     self._halt()
                 raise named(channel, error) from error
         require_in_step(recipe, self._settings.camera)
-        require_sequencer(self._camera)
+        require_sequencer(self._camera, recipe)
         self._stepping = True
         self.off()
 

@@ -203,7 +203,7 @@ class GardasoftLight:
         if self._steps is None or self._steps[0] is not recipe:
             self._steps = recipe, self._stepped(recipe)
         if self._camera is not None:
-            require_sequencer(self._camera)
+            require_sequencer(self._camera, recipe)
         with self._turn(), self._dark_on_error():
             for controller in self._controllers:
                 controller.set(self._steps[1])

@@ -59,14 +59,19 @@ def require_in_step(recipe: Recipe, role: str) -> None:
                 )
 
 
-def require_sequencer(camera: Camera) -> None:
+def require_sequencer(camera: Camera, recipe: Recipe) -> None:
     """Refuse a camera whose sequencer does not run, so that the lamps would stay as they are. Raises `LightError`."""
+    channel = differing(recipe)
+    who = "" if channel is None else f"channel {channel.name} has other light than channel {recipe.channels[0].name}: "
     try:
         mode = camera.features.read("SequencerMode")
     except HardwareError as error:
-        raise LightError(f"camera {camera.name} does not tell whether it switches the lamps: {error}") from error
+        raise LightError(
+            f"{who}camera {camera.name} has no sequencer that could switch the lamps ({error}); give all channels the "
+            "same lights, or let software trigger the camera",
+        ) from error
     if mode != "On":
         raise LightError(
-            f"camera {camera.name} does not switch the lamps between its exposures, its SequencerMode is {mode}; "
+            f"{who}camera {camera.name} does not switch the lamps between its exposures, its SequencerMode is {mode}; "
             "prepare the recipe anew"
         )
