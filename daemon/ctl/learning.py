@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(harvest, name="harvest")
     app.command()(backgrounds)
     app.command()(generate)
+    app.command()(oddity)
     app.command()(train)
     app.command()(export)
 
@@ -65,6 +66,21 @@ def generate(  # noqa: PLR0913, PLR0917 (an option each)
     if severity:
         arguments["severity"] = _range(severity)
     started(session, "inspectd.generate", arguments, wait)
+
+
+def oddity(
+    context: typer.Context,
+    recipe: RecipeOption = "",
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    updates: Annotated[int | None, typer.Option(min=1, help="Steps of the fit; default the trainer's.")] = None,
+    wait: Wait = False,
+) -> None:
+    """Learn from the backgrounds alone what does not belong on them; harvest goes by it from then on."""
+    session = session_of(context)
+    arguments: dict[str, Any] = {"recipe_id": session.recipe(recipe), "random_seed": seed}
+    if updates is not None:
+        arguments["updates"] = updates
+    started(session, "inspectd.oddity", arguments, wait)
 
 
 def train(
