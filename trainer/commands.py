@@ -112,7 +112,7 @@ class Commands:
             self._beside.submit(request, self._seed_handlers[name](request.command))
             return None
         if name not in self._handlers:
-            raise ProtocolError(f"the trainer knows no command {name}; see docs/commands.md")
+            raise ProtocolError(f"the trainer knows no command {name}; see docs/trainer.md")
         return self._handlers[name](request.command)
 
     def _calibrate(self, command: Command) -> Result:
