@@ -246,7 +246,7 @@ def test_a_run_comes_first(through: Run, served: tuple[Path, Daemon, Client], tm
         assert json.loads(out)["recipe_id"] == "plate"
         code, _, err = through("camera", "snap", "--recipe", "other", "--out", str(tmp_path / "z.tif"))
         assert code == 1
-        assert "UnprepareRecipe" in err
+        assert "inspectctl recipe unprepare first" in err
         code, _, err = through("camera", "snap", "--exposure", "500", "--out", str(tmp_path / "z.tif"))
         assert (code, "another exposure" in err) == (1, True)
         # Parts are judged afterwards as before: with no model every verdict is FAULT for that reason alone.
@@ -310,6 +310,7 @@ def test_a_camera_that_is_gone_is_not_waited_for_on_every_channel(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = configured(tmp_path, twelve_bit(lights=4))
+    file.write_text(file.read_text().replace("frame_timeout_s = 0.3", "frame_timeout_s = 1.5"))
     run = runner(file, capsys)
     with daemon_of(file) as (daemon, client):
         client.call("SelectModeAutomatic")
@@ -319,7 +320,7 @@ def test_a_camera_that_is_gone_is_not_waited_for_on_every_channel(
         began = time.monotonic()
         code, _, err = run("camera", "snap", "--out", str(tmp_path / "x.tif"))
         assert code == 74, err
-        assert time.monotonic() - began < 4 * 0.3
+        assert time.monotonic() - began < 3.5 * 1.5
 
 
 def test_a_tally_counts_losses_and_gives_up_only_after_a_while() -> None:
