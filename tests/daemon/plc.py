@@ -41,10 +41,10 @@ SPACING_S = 0.3
 PATIENCE_S = 60.0
 
 
-def recipe(channels: int = CHANNELS, **changes: Any) -> Recipe:
+def recipe(lights: int = CHANNELS, **changes: Any) -> Recipe:
     """A plate under two lights or more, all of whose parts are archived."""
     values = {"archive": ArchiveRule(ok_share=1.0, ring=0), "deadline_ms": 900.0} | changes
-    return recipe_for_plate(channels).model_copy(update=values)
+    return recipe_for_plate(lights).model_copy(update=values)
 
 
 def accepting_model(state: StateDir, wanted: Recipe, scratch: Path) -> str:

@@ -135,7 +135,7 @@ def standing_line(
     folder: Path,
     light_of: Callable[[SimulatedCamera], Light] | None = None,
     others: Mapping[str, int] | None = None,
-    channels: int = CHANNELS,
+    lights: int = CHANNELS,
     **changes: Any,
 ) -> Iterator[StandingPlc]:
     """Run a daemon whose simulated camera is on its trigger line, in this process and on a clock that stands; Ready.
@@ -144,7 +144,7 @@ def standing_line(
     :param others: further cameras, and how many of the last channels each takes.
     :param changes: of the recipe.
     """
-    wanted = _shared_out(recipe(channels, **changes), others or {})
+    wanted = _shared_out(recipe(lights, **changes), others or {})
     settings = settings_in(folder, camera=CameraSettings(driver="simulated", trigger="line", isolated=False))
     settings.recipes_dir.mkdir(parents=True, exist_ok=True)
     (settings.recipes_dir / "plate.json").write_text(wanted.model_dump_json())
@@ -154,7 +154,7 @@ def standing_line(
     clock = StandingTime()
     cameras = {
         role: SimulatedCamera(
-            EmulatedCell(PlateProduct(channels)), hang_s=1.0, trigger="line", mark_frames=True, clock=clock
+            EmulatedCell(PlateProduct(lights)), hang_s=1.0, trigger="line", mark_frames=True, clock=clock
         )
         for role in (FIRST_CAMERA, *(others or {}))
     }
@@ -173,7 +173,7 @@ def standing_line(
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(daemon.run()), name="test-daemon")
     thread.start()
-    waits = 1 if len(cameras) == 1 else len(cameras) * (channels + 2)
+    waits = 1 if len(cameras) == 1 else len(cameras) * (lights + 2)
     plc = StandingPlc(folder, daemon, cameras, clock, waits)
     try:
         prepare(plc)

@@ -50,7 +50,7 @@ def _own(plc: StandingPlc, verdict: dict[str, Any], channels: tuple[int, ...]) -
 
 
 def test_four_lights_of_one_camera_follow_the_edges_and_swapped_or_lost_frames_are_found(tmp_path: Path) -> None:
-    with standing_line(tmp_path, channels=4) as plc:
+    with standing_line(tmp_path, lights=4) as plc:
         plc.start(window_ms=140)
         verdicts = [reply.result(PATIENCE_S) for reply in _run(plc, range(1, 67))]  # the looks are learned
         assert [verdict["outcome"] for verdict in verdicts] == ["OK"] * 66
@@ -70,7 +70,7 @@ def test_four_lights_of_one_camera_follow_the_edges_and_swapped_or_lost_frames_a
 
 @pytest.mark.parametrize("timed", [False, True])
 def test_a_part_is_whole_when_both_cameras_gave_their_frames_of_its_edge(tmp_path: Path, timed: bool) -> None:
-    with standing_line(tmp_path, others=SIDE, channels=4) as plc:
+    with standing_line(tmp_path, others=SIDE, lights=4) as plc:
         plc.start(window_ms=140)
         verdicts = [reply.result(PATIENCE_S) for reply in _run(plc, range(1, 5), timed=timed)]
         assert [verdict["outcome"] for verdict in verdicts] == ["OK"] * 4, [v["reasons"] for v in verdicts]
@@ -86,7 +86,7 @@ def test_a_part_is_whole_when_both_cameras_gave_their_frames_of_its_edge(tmp_pat
 
 @pytest.mark.parametrize("timed", [False, True])
 def test_an_edge_that_one_camera_missed_is_named_and_no_part_mixes_two_edges(tmp_path: Path, timed: bool) -> None:
-    with standing_line(tmp_path, others=SIDE, channels=4) as plc:
+    with standing_line(tmp_path, others=SIDE, lights=4) as plc:
         plc.start(window_ms=140)
         replies = _run(plc, range(1, 4), timed=timed)
         plc.cameras["side"].inject("lost-trigger")
@@ -105,7 +105,7 @@ def test_an_edge_that_one_camera_missed_is_named_and_no_part_mixes_two_edges(tmp
 def test_a_part_that_nobody_announced_is_told_once_and_a_camera_that_is_gone_ends_the_run_by_name(
     tmp_path: Path,
 ) -> None:
-    with standing_line(tmp_path, others=SIDE, channels=4) as plc:
+    with standing_line(tmp_path, others=SIDE, lights=4) as plc:
         plc.start(window_ms=140)
         first = _run(plc, [1])
         plc.edge(_name(2))
