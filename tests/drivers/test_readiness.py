@@ -22,7 +22,7 @@ from tests.drivers.isolation import gone, isolated
 
 pytestmark = pytest.mark.timeout(60, method="thread")  # pylon uses SIGALRM itself
 
-EXPOSURES_US = (500.0, 1500.0, 2500.0, 3500.0)
+EXPOSURES_US = (1000.0, 2000.0, 3000.0, 4000.0)  # the emulator takes whole milliseconds
 
 
 def _recipe() -> Recipe:
