@@ -150,7 +150,7 @@ def camera_conformance(settings: Settings, name: str, recipe_id: str | None) -> 
 
         def recipe_of_camera() -> Recipe:
             if recipe is None:
-                return recipe_for(camera)
+                return recipe_for(camera, light=rig.light.lines[0])
             return recipe.model_copy(update={"channels": tuple(c for c in recipe.channels if c.camera == role)})
 
         # What an emulated camera shall see; a real one sees what there is.

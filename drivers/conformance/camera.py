@@ -109,13 +109,13 @@ def _carry_out(check: CameraCheck, bench: Bench) -> str | Skip:
     return "; ".join(wrong)
 
 
-def recipe_for(camera: Camera, *, exposure_us: float = 1000.0) -> Recipe:
-    """Return a recipe of one 8-bit channel in the size that the camera now has. Raises `CameraError`."""
+def recipe_for(camera: Camera, *, exposure_us: float = 1000.0, light: str = "light") -> Recipe:
+    """Return a recipe of one 8-bit channel under `light` in the size that the camera now has. Raises `CameraError`."""
     return Recipe(
         recipe_id="conformance",
         product="conformance",
         height=int(camera.features.read("Height")),
         width=int(camera.features.read("Width")),
-        channels=(Channel(name="light", exposure_us=exposure_us, lights={"light": 1.0}),),
+        channels=(Channel(name="light", exposure_us=exposure_us, lights={light: 1.0}),),
         defect_classes=(DefectClass(name="defect"),),
     )

@@ -107,7 +107,12 @@ class EmulatedCell:
         if self._part is None:
             return None
         state, product = self.state, self.product
-        lights = {line: level * state.brightness(line) for line, level in self._lights.items()}
+        # A lamp that the product has not lights nothing, as a wire that leads nowhere.
+        lights = {
+            line: level * state.brightness(line)
+            for line, level in self._lights.items()
+            if product.lines is None or line in product.lines
+        }
         if isinstance(product, FolderProduct):  # whose pictures know no exposure: brightness is all that can change
             lights = {line: level * state.gain for line, level in lights.items()}
         drifted_db = gain_db if state.gain == 1 else gain_db + 20 * math.log10(state.gain)

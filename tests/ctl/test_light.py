@@ -90,6 +90,43 @@ def test_a_suite_tells_of_every_check(run: Run, device: str) -> None:
     assert all(check["detail"] for check in found["checks"] if check["outcome"] == "skipped")
 
 
+def test_a_suite_fires_the_line_of_an_emulated_camera(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = configured(tmp_path, camera='trigger = "line"')
+    code, out, _ = runner(file, capsys)("camera", "conformance", "--json")
+    checks = {check["check"]: check["outcome"] for check in json.loads(out)["checks"]}
+    assert code == 0
+    assert checks["gives each channel's frame of a trigger once, in order"] == "passed"
+    assert checks["keeps frames in order until they are taken"] == "passed"
+
+
+def test_a_controller_is_held_to_its_rules_without_the_camera_that_triggers_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = FakeGardasoft()
+    try:
+        file = configured(tmp_path, camera='trigger = "line"')
+        light = f"""
+[light]
+driver = "gardasoft"
+mode = "pulsed"
+host = "{fake.host}"
+port = {fake.port}
+exposure_line = "Line2"
+[light.outputs.ring]
+channel = 1
+trigger_input = 1
+camera_line = "Line3"
+[light.outputs.bar]
+channel = 2
+"""
+        file.write_text(file.read_text() + light)
+        code, out, err = runner(file, capsys)("light", "conformance", "--json")
+    finally:
+        fake.close()
+    assert (code, err) == (0, "")
+    assert json.loads(out)["passed"]
+
+
 def test_a_broken_rule_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     report = Report(
         "camera c7",

@@ -125,3 +125,12 @@ def test_gain_and_lamp_drift_change_the_pictures_of_a_folder_too(tmp_path: Path)
         cell.illuminate({"light": 1.0})
         seen.append(int(cell.picture(16, 16, 1000.0, 0.0)[8, 8]))
     assert seen == [100, 150, 75]
+
+
+@pytest.mark.parametrize("product", ["plate-2", "cast-2"])
+def test_a_lamp_that_the_cell_has_not_lights_nothing(product: str) -> None:
+    dark, wrong = (open_cell(EmulatedCellSettings(product=product)) for _ in range(2))
+    for cell, lights in ((dark, {}), (wrong, {"no-such-lamp": 1.0})):
+        cell.present("good-000001")
+        cell.illuminate(lights)
+    assert np.array_equal(dark.picture(64, 64, 1000.0, 0.0), wrong.picture(64, 64, 1000.0, 0.0))
