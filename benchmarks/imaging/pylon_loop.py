@@ -25,9 +25,10 @@ def against_bare_loop(
 ) -> dict[str, Any]:
     """Take `parts` parts in `turns` turns each way and compare the times of a set, ms.
 
-    The bare loop shows the same pictures in the same way and does what pypylon's own examples do: wait until the camera
-    takes a trigger, fire, retrieve, copy the array. No process of its own, no read-back, no proof that the frame is the
-    right one. Ours asks the camera that too, for each frame, but beside what it does with the frame before. Both render the emulated part for each exposure, warm up with as many parts, and have the exposure in the
+    The bare loop shows the same pictures in the same way and does what pypylon's own examples do: wait until the
+    camera takes a trigger, fire, retrieve, copy the array. No process of its own, no read-back, no proof that the
+    frame is the right one. Ours asks the camera that too, for each frame, but beside what it does with the frame
+    before. Both render the emulated part for each exposure, warm up with as many parts, and have the exposure in the
     one register that the emulator obeys.
 
     Renderer and pylon's library run in this process in the bare loop, and with `isolated` in the camera's own
