@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -108,9 +109,12 @@ class Host:
             self._camera.allocate = self._slots.allocate
         if hasattr(self._camera, "readiness"):
             self._camera.readiness.guard = self._guard
+        # Before the recipe, which may be refused: the emulated cell is made here, where there is time for it.
+        identity = self._identity()
         if self._recipe is not None:
             self._camera.configure(self._recipe)
-        return self._identity()
+        _settle_memory()
+        return identity
 
     def _identity(self) -> dict[str, Any]:
         camera = self._driver
@@ -120,6 +124,7 @@ class Host:
     def _configure(self, recipe: str) -> None:
         self._recipe = Recipe.model_validate_json(recipe)
         self._driver.configure(self._recipe)
+        _settle_memory()
 
     def _expose(self, channel: str, slot: int, scene: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         del timeout_s  # the settings' own, which the driver has
@@ -164,6 +169,12 @@ class Host:
         if action not in known:
             raise CameraError(f"camera {camera.name} can't {action}; it can {', '.join(('mishap', *known))}")
         return getattr(camera, action)(*arguments)
+
+
+def _settle_memory() -> None:
+    """Let the collector leave alone what is there now: looking through it takes as long as three exposures."""
+    gc.collect()
+    gc.freeze()
 
 
 @lru_cache(maxsize=64)
