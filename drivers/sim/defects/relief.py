@@ -35,7 +35,8 @@ def scratch(site: Site, generator: Generator, severity: float) -> Parameters:
     site.smear(line.window, bare, 2 * sigma)
     work.height_um[line.window] += np.float32(drawn) * (lips - groove)
     site.reveal(line.window, bare)
-    if work.specular[line.window].mean() > _METAL:
+    skin = work.specular[line.window]  # nothing of it where the stroke lies beside the picture
+    if skin.size and skin.mean() > _METAL:
         site.scale(line.window, roughness=1 - np.float32(0.3 * min(1, severity)) * np.clip(groove, 0, 1))
     return {"length_mm": length, "width_um": 1000 * width, "depth_um": depth, "heading_deg": float(np.rad2deg(heading))}
 
