@@ -64,9 +64,9 @@ def learn(
     )
 
 
-def scores(model: FittedModel, stack: Stack) -> NDArray[np.float32]:
-    """Return the score of each channel of a stack (K, H, W), (K,) float32 in [0, 1]."""
-    return np.concatenate([model.predict(stack[index : index + 1])[1] for index in range(stack.shape[0])])
+def maps_of(model: FittedModel, stack: Stack) -> NDArray[np.float32]:
+    """Return the probability of each channel of a stack (K, H, W), (K, H, W) float32 in [0, 1]."""
+    return np.concatenate([model.predict(stack[index : index + 1])[0] for index in range(stack.shape[0])])
 
 
 def divided(good: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
@@ -83,4 +83,4 @@ def divided(good: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
 
 def usual(model: FittedModel, left_out: Sequence[Sample]) -> tuple[float, float]:
     """Return median and robust spread of the evidence on good parts that the model never saw."""
-    return oddity.usual(np.asarray([oddity.evidence(scores(model, sample.stack)) for sample in left_out]))
+    return oddity.usual(np.asarray([oddity.evidence(maps_of(model, sample.stack)) for sample in left_out]))

@@ -24,7 +24,7 @@ from cell.imaging.folders import read_folder
 from cell.imaging.preprocess import Preprocessing
 from cell.jobs import Progress
 from trainer.fit import FittedModel
-from trainer.oddity import CONFIG, learn, scores
+from trainer.oddity import CONFIG, learn, maps_of
 
 _FOLDS = 2
 
@@ -60,9 +60,10 @@ def _network(good: Sequence[Row], updates: int | None) -> FittedModel:
 
 def _judge(model: FittedModel, rows: Sequence[Row], share: float = 1.0) -> None:
     for row in rows:
-        row.score += share * oddity.evidence(scores(model, row.stack))
+        maps = maps_of(model, row.stack)
+        row.score += share * oddity.evidence(maps)
         if row.truth.any():
-            mask = model.predict(row.stack)[0][0] > 0.5
+            mask = maps[0] > 0.5
             row.overlap, row.hit = iou(mask, row.truth), bool((mask & row.truth).any())
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy import ndimage
 
 from cell.base import Record
 from cell.imaging.preprocess import Preprocessing
@@ -22,6 +23,9 @@ from cell.recipes import Name, Recipe
 CHANNEL, CLASS = "any", "odd"
 #: Probabilities nearer to 0 or 1 than this are rounding.
 _LEAST = 1e-7
+#: Places of half resolution that make a channel's evidence, and how many along the picture's edge are left out: what a
+#: picture cuts off looks odd on good parts too.
+_STRONGEST, _EDGE = 16, 4
 #: Least spread of good parts, logits: a few that agree by chance would make every other one odd.
 _LEAST_SPREAD = 0.25
 
@@ -40,15 +44,26 @@ class Oddity(Record):
     left_out_parts: int
     created_at: datetime
 
-    def deviations(self, scores: NDArray[np.float32]) -> float:
-        """Return by how many robust deviations a part lies above good ones, from its channels' scores (K,)."""
-        return (evidence(scores) - self.median) / self.spread
+    def deviations(self, maps: NDArray[np.float32]) -> float:
+        """Return by how many robust deviations a part lies above good ones, from its probability maps (K, H, W)."""
+        return (evidence(maps) - self.median) / self.spread
 
 
-def evidence(scores: NDArray[np.float32]) -> float:
-    """Return a part's evidence, a logit, from the scores (K,) in [0, 1] of its channels."""
-    kept = np.clip(scores.astype(np.float64), _LEAST, 1 - _LEAST)
-    return float(np.mean(np.log(kept) - np.log1p(-kept)))
+def evidence(maps: NDArray[np.float32]) -> float:
+    """Return a part's evidence, a logit, from the probability maps (K, H, W) in [0, 1] of its channels.
+
+    The mean over the channels of each one's strongest places, away from the picture's edge.
+    """
+    count, height, width = maps.shape
+    rows, columns = height // 2, width // 2
+    half = maps[:, : 2 * rows, : 2 * columns].reshape(count, rows, 2, columns, 2).mean(axis=(2, 4), dtype=np.float64)
+    kept = np.clip(half, _LEAST, 1 - _LEAST)
+    smooth = ndimage.uniform_filter(np.log(kept) - np.log1p(-kept), (1, 3, 3), mode="nearest")
+    if min(rows, columns) > 4 * _EDGE:
+        smooth = smooth[:, _EDGE:-_EDGE, _EDGE:-_EDGE]
+    flat = smooth.reshape(count, -1)
+    strongest = min(_STRONGEST, flat.shape[1])
+    return float(np.partition(flat, flat.shape[1] - strongest, axis=1)[:, -strongest:].mean())
 
 
 def usual(values: NDArray[np.float64]) -> tuple[float, float]:

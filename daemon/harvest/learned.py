@@ -39,15 +39,16 @@ class LearnedOddity:
         if self._facts is None or self._engine is None:
             return None
         try:
-            scores = [
-                self._engine.infer(self._facts.preprocessing.apply(stack[index : index + 1])).score[0]
+            spec = self._facts.preprocessing
+            maps = [
+                spec.to_frame(self._engine.infer(spec.apply(stack[index : index + 1])).probability, *stack.shape[1:])
                 for index in range(stack.shape[0])
             ]
         except InspectdError as error:
             _LOG.warning("harvest goes on without what the trainer learned of good parts: %s", error)
             self._close()
             return None
-        return self._facts.deviations(np.asarray(scores, np.float32))
+        return self._facts.deviations(np.concatenate(maps))
 
     def _look(self) -> None:
         """Load what the trainer wrote last."""

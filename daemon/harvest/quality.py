@@ -159,12 +159,12 @@ def _oddness(subject: Subject, view: View, *, aligns: bool) -> float:
     """Return by how many robust deviations the part lies above good ones.
 
     Where parts have a picture in common, by the odder of the background model and the learned network. On a texture by
-    the network alone, where there is one: the statistics of good textures differ too much from part to part.
+    the mean of both: each has false alarms of its own there, and finds other defects (docs/notes/harvest.md).
     """
     deviations = view.deviations if subject.learned is None else subject.learned
     if subject.odd is None:
         return deviations
-    return max(deviations, subject.odd) if aligns else subject.odd
+    return max(deviations, subject.odd) if aligns else (deviations + subject.odd) / 2
 
 
 def remember(finding: Finding, stack: StoredStack, quality: Quality) -> None:

@@ -23,7 +23,7 @@ from trainer.context import JobContext
 from trainer.foreign import UNKNOWN_CLASS
 from trainer.job_oddity import learn_oddity
 from trainer.metrics import auroc
-from trainer.oddity import LEAST_PARTS, divided, learn, scores
+from trainer.oddity import LEAST_PARTS, divided, learn, maps_of
 from trainer.samples import CropSampler, GoodOnly
 
 ONE = Preprocessing(channels=(oddity.CHANNEL,))
@@ -71,8 +71,8 @@ def test_good_parts_alone_give_crops_with_and_without_foreign_patches() -> None:
 def test_a_network_that_saw_no_defect_tells_parts_with_one() -> None:
     config = replace(QUICK, sampling=GoodOnly(size=64))
     model = learn([plate(part) for part in range(12)], ONE, config)
-    good = [oddity.evidence(scores(model, plate(100 + part).stack)) for part in range(8)]
-    bad = [oddity.evidence(scores(model, plate(200 + part, "pit").stack)) for part in range(8)]
+    good = [oddity.evidence(maps_of(model, plate(100 + part).stack)) for part in range(8)]
+    bad = [oddity.evidence(maps_of(model, plate(200 + part, "pit").stack)) for part in range(8)]
     found = auroc(bad, good)
     assert found is not None
     assert found > 0.9
@@ -119,6 +119,16 @@ def test_what_does_not_fit_is_left_alone(cell: Cell, caplog: pytest.LogCaptureFi
     assert "not the one it describes" in caplog.text
     described.write_text("{}")
     assert LearnedOddity(cell.backgrounds, RECIPE).deviations(good) is None
+
+
+def test_evidence_is_that_of_the_strongest_places_away_from_the_edge() -> None:
+    maps = np.full((2, 60, 80), 0.1, np.float32)
+    calm = oddity.evidence(maps)
+    assert calm == pytest.approx(np.log(0.1 / 0.9), abs=1e-4)
+    maps[:, :4] = 0.99
+    assert oddity.evidence(maps) == pytest.approx(calm)
+    maps[0, 30:42, 30:42] = 0.9
+    assert oddity.evidence(maps) == pytest.approx((np.log(9) - np.log(9)) / 2, abs=1e-4)
 
 
 def test_a_stopped_job_leaves_nothing(cell: Cell) -> None:
