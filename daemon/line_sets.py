@@ -33,7 +33,8 @@ class Sighting:
     """One edge as the camera saw it: its frames, or why there are none.
 
     `count` is the camera's count of edges, unwrapped; `edge_s` the instant of the edge on the host's clock, `device_s`
-    on the camera's own; None where no frame came, or the camera has no clock.
+    on the camera's own; None where no frame came, or the camera has no clock. `dated`: the host's instant follows from
+    the camera's, and not from when the frame was received, which a busy host puts off.
     """
 
     count: int
@@ -41,6 +42,7 @@ class Sighting:
     doubt: Doubt | None = None
     edge_s: float | None = None
     device_s: float | None = None
+    dated: bool = False
 
 
 class LineSets:
@@ -130,7 +132,8 @@ class LineSets:
         self._collecting, self._open = False, []
         self._mishap, self._refused = None, 0
         device_s = frames[0].timestamp_ns / 1e9 if frames[0].timestamp_ns > 0 else None
-        return [Sighting(self._count, () if doubt else frames, doubt, self._edge_s, device_s)]
+        dated = device_s is not None and self._clock.proven
+        return [Sighting(self._count, () if doubt else frames, doubt, self._edge_s, device_s, dated)]
 
     def _doubt(self, frames: tuple[Frame, ...]) -> Doubt | None:
         channels = self._recipe.channels

@@ -33,6 +33,8 @@ _TOGETHER_S, _DRIFT = 0.03, 3e-4
 #: Where edges come so fast that this would not tell neighbours apart: this share of the least time between two, but
 #: not less than cameras take from an edge to their exposure one time and another, seconds.
 _SHARE, _CLOCKS_S = 0.25, 0.002
+#: Sets in a row that must be exposed together, by clocks that are known by then, before the first is held against none.
+_AGREEING = 3
 #: Surplus edges that were told are remembered, so that each is told once and not once a camera.
 _REMEMBERED = 64
 
@@ -44,6 +46,7 @@ class Strand(Generic[P]):
     role: str
     sets: LineSets
     pairing: Pairing[P]
+    lag_s: float  # from an exposure's begin to its end
 
 
 class Strands(Generic[P]):
@@ -54,12 +57,14 @@ class Strands(Generic[P]):
 
     def __init__(self, recipe: Recipe, shares: dict[str, Recipe], rules: Rules) -> None:
         self.all: tuple[Strand[P], ...] = tuple(
-            Strand(role, LineSets(share), Pairing(rules)) for role, share in shares.items()
+            Strand(role, LineSets(share), Pairing(rules), share.channels[0].exposure_us / 1e6)
+            for role, share in shares.items()
         )
         self._recipe = recipe
         self._single = len(self.all) == 1
         self._open: dict[int, tuple[P, dict[str, Sighting]]] = {}  # by the part's identity
         self._anchors: dict[str, tuple[float, float]] = {}  # by camera: (first camera's instant, its own) of a good set
+        self._contrary: dict[str, int] = {}  # by camera: sets in a row that were exposed together, against the anchor
         self._surplus: list[int] = []
 
     @property
@@ -155,40 +160,46 @@ class Strands(Generic[P]):
 
     def _whole(self, sightings: dict[str, Sighting]) -> Sighting:
         """Return one sighting with the frames of all, in the recipe's order, or in doubt where clocks disagree."""
-        leading = sightings[self.all[0].role]
+        first = self.all[0]
+        leading = sightings[first.role]
         for strand in self.all[1:]:
-            doubt = self._doubt_of_time(leading, sightings[strand.role], strand.role)
+            doubt = self._doubt_of_time(leading, strand, sightings[strand.role])
             if doubt is not None:
                 return replace(leading, frames=(), doubt=doubt)
         for strand in self.all[1:]:
-            self._anchors[strand.role] = self._instants(leading, sightings[strand.role])
+            self._anchors[strand.role] = _instants(leading, sightings[strand.role])
         frames = {frame.channel: frame for sighting in sightings.values() for frame in sighting.frames}
         return replace(leading, frames=tuple(frames[name] for name in self._recipe.channel_names))
 
-    def _doubt_of_time(self, leading: Sighting, sighting: Sighting, role: str) -> Doubt | None:
-        first_s, own_s = self._instants(leading, sighting)
+    def _doubt_of_time(self, leading: Sighting, strand: Strand[P], sighting: Sighting) -> Doubt | None:
         allowed_s = min(_TOGETHER_S, max(_CLOCKS_S, _SHARE * self.least_spacing_s))
-        if role in self._anchors:
-            since_s = first_s - self._anchors[role][0]
-            off_s = (own_s - self._anchors[role][1]) - since_s
+        # Frames are received, and so dated by the host, an exposure later than they begin.
+        host_s = (sighting.edge_s or 0.0) - (leading.edge_s or 0.0) - (strand.lag_s - self.all[0].lag_s)
+        anchor = self._anchors.get(strand.role)
+        off_s = host_s
+        if anchor is not None:
+            first_s, own_s = _instants(leading, sighting)
+            since_s = first_s - anchor[0]
+            off_s = (own_s - anchor[1]) - since_s
             allowed_s += _DRIFT * abs(since_s)
-        else:  # two cameras' clocks have nothing in common yet
-            off_s = (sighting.edge_s or 0.0) - (leading.edge_s or 0.0)
         if abs(off_s) <= allowed_s:
+            self._contrary[strand.role] = 0
             return None
+        if anchor is not None and abs(host_s) <= allowed_s and leading.dated and sighting.dated:
+            # Exposed together again and again: it was the set before that was none.
+            self._contrary[strand.role] = self._contrary.get(strand.role, 0) + 1
+            if self._contrary[strand.role] >= _AGREEING:
+                self._contrary[strand.role] = 0
+                return None
+        else:
+            self._contrary[strand.role] = 0
         how = "after" if off_s > 0 else "before"
         detail = (
-            f"camera {role} took its frames of the part {abs(off_s) * 1e3:.0f} ms {how} camera {self.all[0].role} did, "
-            "though their counts agree; one of them missed an edge and counted another, check sensor, cables and "
-            "debouncers"
+            f"camera {strand.role} took its frames of the part {abs(off_s) * 1e3:.0f} ms {how} camera "
+            f"{self.all[0].role} did, though their counts agree; one of them missed an edge and counted another, check "
+            "sensor, cables and debouncers"
         )
         return Doubt(AcquisitionFault.SWAPPED, detail, tuple(frame.channel for frame in sighting.frames))
-
-    def _instants(self, leading: Sighting, sighting: Sighting) -> tuple[float, float]:
-        """Return the instants of both, each on its camera's own clock, or both on the host's."""
-        if leading.device_s is not None and sighting.device_s is not None:
-            return leading.device_s, sighting.device_s
-        return leading.edge_s or 0.0, sighting.edge_s or 0.0
 
     def _surplus_once(self, strand: Strand[P], sighting: Sighting, reason: str) -> list[Finding[P]]:
         """Tell of an edge that no part was announced for once, by the first camera that gives it up; without frames.
@@ -211,3 +222,10 @@ class Strands(Generic[P]):
         if colon and " " not in fault:
             return f"{fault}: {self.called(strand)}{rest}"
         return f"{self.called(strand)}{sentence}"
+
+
+def _instants(leading: Sighting, sighting: Sighting) -> tuple[float, float]:
+    """Return the instants of both, each on its camera's own clock, or both on the host's."""
+    if leading.device_s is not None and sighting.device_s is not None:
+        return leading.device_s, sighting.device_s
+    return leading.edge_s or 0.0, sighting.edge_s or 0.0

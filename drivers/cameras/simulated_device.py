@@ -120,6 +120,7 @@ class SimulatedDevice:
         self._first_count = self._first_block = 0
         self._count = self._block_id = self._exposures = 0
         self._busy_until = self._exposing_until = 0.0
+        self._armed_at = 0.0
         self._hang = False
         self._queue: deque[Buffer] = deque()
         self._past: deque[Buffer] = deque()
@@ -134,6 +135,7 @@ class SimulatedDevice:
             # A buffer of the part before last is older than any that may still be in order.
             self._past = deque(maxlen=2 * len(recipe.channels))
             self._busy_until = self._exposing_until = 0.0
+            self._armed_at = self._clock.now()
 
     def disarm(self) -> None:
         """Take no more triggers."""
@@ -184,8 +186,8 @@ class SimulatedDevice:
                 self._see(now)
 
     def _see(self, now: float) -> None:
-        """Let the sensor line have an edge, unless it is lost."""
-        if self.removed or self.closed or self._recipe is None or not self._on_line:
+        """Let the sensor line have an edge, unless nobody listened at that instant or it is lost."""
+        if self.removed or self.closed or self._recipe is None or not self._on_line or now < self._armed_at:
             return
         fault = self.faults.popleft() if self.faults and self.faults[0] in OF_THE_LINE else None
         if fault is Fault.LOST_TRIGGER:

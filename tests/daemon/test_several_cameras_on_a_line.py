@@ -14,7 +14,6 @@ from cell.clock import utc_now
 from cell.errors import DataError
 from cell.frames import Frame
 from daemon.acquire import Acquirer, shares_of
-from daemon.evidence import Doubt
 from daemon.line_sets import Sighting
 from daemon.pairing import Announcement, Paired, Refused, Rules, Step, Surplus
 from daemon.parts import Part
@@ -145,9 +144,10 @@ def test_cameras_of_one_recipe_are_triggered_alike() -> None:
 class _Two:
     """Two cameras' strands of one channel each, and parts that are announced at their edge."""
 
-    def __init__(self, window_s: float = 0.05) -> None:
+    def __init__(self, window_s: float = 0.05, side_us: float = 100.0) -> None:
         wanted = recipe()
-        channels = (wanted.channels[0], wanted.channels[1].model_copy(update={"camera": "side"}))
+        side = wanted.channels[1].model_copy(update={"camera": "side", "exposure_us": side_us})
+        channels = (wanted.channels[0], side)
         self.recipe = wanted.model_copy(update={"channels": channels})
         self.strands: Strands[Part] = Strands(self.recipe, shares_of(self.recipe), Rules(window_s=window_s))
         self.first, self.side = self.strands.all
@@ -156,11 +156,12 @@ class _Two:
         part = Part(f"j{count}", count, f"p{count}", self.recipe, at_s, utc_now())
         return list(self.strands.announce(Announcement(part, count, at_s)))
 
-    def sight(self, strand: Any, count: int, at_s: float, *, device: bool = True, doubt: Doubt | None = None) -> Any:
+    def sight(self, strand: Any, count: int, at_s: float, device_s: float | None = None, *, clock: bool = True) -> Any:
+        """Let a camera see an edge; its own clock is `device_s`, or the host's but for its zero."""
         channel = self.recipe.channels[self.strands.all.index(strand)].name
         frame = Frame(channel, _PIXELS, 8, 100.0, 0.0, strand.role, count, int(at_s * 1e9))
-        frames = () if doubt else (frame,)
-        sighting = Sighting(count, frames, doubt, at_s, at_s + 77.0 if device else None)
+        device_s = at_s + 77.0 if device_s is None else device_s
+        sighting = Sighting(count, (frame,), None, at_s, device_s if clock else None, dated=clock)
         return list(self.strands.sight(strand, sighting))
 
 
@@ -185,15 +186,36 @@ def test_frames_of_two_cameras_that_were_not_taken_together_are_no_set() -> None
         assert "camera side took its frames of the part 60 ms after camera camera did" in paired.sighting.doubt.detail
 
 
+def test_cameras_that_go_on_taking_their_frames_together_are_believed_again() -> None:
+    """The first set was none, though it was received together: a frame of long ago, say."""
+    two = _Two(window_s=1.0)
+    outcomes = []
+    for count in range(1, 8):
+        two.announce(count, 0.1 * count)
+        two.sight(two.first, count, 0.1 * count)
+        device_s = -4.0 if count == 1 else 0.1 * count + 9.0
+        (paired,) = two.sight(two.side, count, 0.1 * count + 0.001, device_s=device_s)
+        outcomes.append(paired.sighting.doubt is None)
+    assert outcomes == [True, False, False, True, True, True, True]
+
+
+def test_a_long_exposure_is_received_later_and_taken_together_all_the_same() -> None:
+    two = _Two(window_s=1.0, side_us=90_000.0)
+    two.announce(1, 0.1)
+    two.sight(two.first, 1, 0.1)
+    (paired,) = two.sight(two.side, 1, 0.19)
+    assert paired.sighting.doubt is None
+
+
 def test_without_clocks_the_first_set_must_come_together() -> None:
     two = _Two(window_s=1.0)
     two.announce(1, 0.06)
-    two.sight(two.first, 1, 0.06, device=False)
-    (paired,) = two.sight(two.side, 1, 0.12, device=False)
+    two.sight(two.first, 1, 0.06, clock=False)
+    (paired,) = two.sight(two.side, 1, 0.12, clock=False)
     assert paired.sighting.doubt is not None
     two.announce(2, 0.18)
-    two.sight(two.first, 2, 0.18, device=False)
-    (paired,) = two.sight(two.side, 2, 0.185, device=False)
+    two.sight(two.first, 2, 0.18, clock=False)
+    (paired,) = two.sight(two.side, 2, 0.185, clock=False)
     assert paired.sighting.doubt is None
 
 
