@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 # Before any of these libraries is loaded, and inherited by every process that a test starts. Test workers whose pools
-# have a thread for each core spend most of their time spinning for each other: a cross-validation test that takes 3 s of
-# processor time on one thread took 17 s on four beside other work.
+# have a thread for each core spend most of their time spinning for each other: a cross-validation test that takes 3 s
+# of processor time on one thread took 17 s on four beside other work.
 for _pool in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
     os.environ.setdefault(f"{_pool}_NUM_THREADS", "1")
 
