@@ -13,11 +13,10 @@ from PIL import Image
 from benchmarks._layout import Product
 from cell.calibration import Calibration, CalibrationKind, ChannelCalibration, Illumination
 from cell.clock import utc_now
-from cell.defects import Draft, Sample
+from cell.defects import PASTED_FROM, Draft, Sample
 from cell.imaging.noise import estimate_from_singles
 from cell.jobs import Progress
 from cell.recipes import Channel, DefectClass, Recipe
-from trainer.crossval import PASTED_FROM
 from trainer.generate.base import BackgroundSample, GenerateRequest, SeedSample
 from trainer.generate.candidates import ARMS as GENERATORS
 from trainer.generate.candidates import allowed_places, make_candidates

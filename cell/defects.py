@@ -212,6 +212,10 @@ class ReviewDecision(Record):
         return self
 
 
+#: Tag of a synthetic sample: the physical parts, comma-separated, that it is made of beside its background's.
+PASTED_FROM = "pasted_from"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """One image for training or evaluation, in memory.

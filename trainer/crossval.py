@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from cell import digest
-from cell.defects import Sample
+from cell.defects import PASTED_FROM, Sample
 from cell.errors import DataError
 from cell.imaging.preprocess import Preprocessing
 from cell.jobs import Progress
@@ -35,9 +35,6 @@ from trainer.evaluate import GOOD, PixelPrecisions, Scored, score_samples, truth
 from trainer.fit import Cancelled, FitConfig, FittedModel, ReportProgress, fit, go_on, ignore_progress, never_cancelled
 from trainer.metrics import freeze_threshold
 from trainer.network import DetectorNetwork
-
-#: Tag of a synthetic sample: the physical parts, comma-separated, that it is made of beside its background's.
-PASTED_FROM = "pasted_from"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cell.defects import LabelMap, Mask, Sample, SeedState, Split
+from cell.defects import PASTED_FROM, LabelMap, Mask, Sample, SeedState, Split
 from cell.errors import DataError, GateError
 from cell.frames import StoredStack
 from cell.models import ManifestItem, SampleKind, TrainingSet
 from cell.recipes import Recipe
 from cell.store.learning import LearningStore
-from trainer.crossval import PASTED_FROM
 
 #: Is called before each image; raises to stop.
 GoOn = Callable[[int, int], None]

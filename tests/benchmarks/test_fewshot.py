@@ -15,10 +15,9 @@ from benchmarks._arms import export_synthetic, synthesise
 from benchmarks._figures import figures, rate_by_part
 from benchmarks._layout import load
 from benchmarks._pixels import average_precisions, draw_parts
-from cell.defects import Sample
+from cell.defects import PASTED_FROM, Sample
 from cell.errors import DataError
 from tests.trainer.parts import plate
-from trainer.crossval import PASTED_FROM
 from trainer.evaluate import PixelPrecisions, Scored
 
 KEYS = {

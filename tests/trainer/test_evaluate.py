@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cell.defects import Sample
+from cell.defects import PASTED_FROM, Sample
 from cell.errors import DataError, JobCancelled
 from cell.frames import Stack
 from cell.imaging.preprocess import FloatMaps
 from cell.jobs import Progress
 from tests.trainer.parts import CLASSES, QUICK, SPEC, held_out_parts, learning_parts, plate, trained
-from trainer.crossval import PASTED_FROM, CrossValidation, LeaveOneOut, ThresholdRule, cross_validate, deal_folds
+from trainer.crossval import CrossValidation, LeaveOneOut, ThresholdRule, cross_validate, deal_folds
 from trainer.evaluate import GOOD, Requirements, Scored, evaluate, score_samples, truth_of
 from trainer.fit import FitConfig, FittedModel, fit, go_on
 
