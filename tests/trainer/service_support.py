@@ -6,14 +6,14 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cell.calibration import Calibration, CalibrationKind, ChannelCalibration, Illumination, NoiseModel
 from cell.clock import utc_now
-from cell.defects import Background, Seed, Split
+from cell.defects import Background, Draft, GeneratorParameters, Provenance, Seed, Split
 from cell.frames import StoredStack
 from cell.recipes import Channel, DefectClass, Recipe
 from cell.store.layout import StateDir
@@ -136,6 +136,44 @@ def add_calibration(store: LearningStore) -> str:
             created_at=utc_now(),
         )
     )
+
+
+def add_candidates(
+    store: LearningStore, per_class: int, kinds: Sequence[str] = ("pit",), *, planted: int = 0
+) -> list[str]:
+    """Add candidates on the first background, as a generator would; the first `planted` of a class are planted."""
+    background = store.backgrounds("disc")[0]
+    base = store.read_image(background.image).pixels
+    made = []
+    for kind in kinds:
+        seed = store.seeds("disc", defect_class=kind)[0]
+        for index in range(per_class):
+            mask = defect_mask(50 + index, kind)
+            stack = base.copy()
+            stack[:, mask] //= 3
+            parameters = GeneratorParameters(
+                arm="procedural",
+                defect_class=kind,
+                severity=5,
+                center_x=1,
+                center_y=1,
+                orientation_deg=0,
+                size_px=7,
+                random_seed=index,
+            )
+            provenance = Provenance(
+                background_id=background.background_id,
+                seed_ids=(seed.seed_id,),
+                base_digest="",
+                adapter_digest="",
+                calibration_digest="0" * 64,
+                parameters=parameters,
+                generator_version="test",
+            )
+            scores = {"visibility": 1.0}
+            draft = Draft(stack, mask, mask, kind, 5.0, scores, provenance, planted_bad=index < planted)
+            made.append(store.candidates.add("t00001", "disc", draft).candidate_id)
+    return made
 
 
 def open_store(config_folder: Path) -> LearningStore:

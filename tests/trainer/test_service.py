@@ -5,33 +5,27 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
 from cell import settings
-from cell.defects import Draft, GeneratorParameters, Provenance, ReviewVerb, Split
+from cell.defects import Split
 from cell.errors import InspectdError, StoreInUse
 from cell.events import JobChanged
 from cell.jobs import JobState
-from cell.store.learning import LearningStore
 from cell.wire.client import Client, Subscriber
 from tests.trainer.service_support import (
     HEIGHT,
     RECIPE,
     WIDTH,
     add_backgrounds,
+    add_candidates,
     add_seeds,
     child,
     defect_mask,
@@ -77,40 +71,6 @@ def cell(tmp_path: Path) -> Iterator[Callable[..., Cell]]:
     yield make
     for one in cells:
         one.close()
-
-
-def add_candidates(store: LearningStore, count: int, *, planted: int = 0) -> list[str]:
-    """Add candidates on the first background, as a generator would."""
-    background = store.backgrounds("disc")[0]
-    seed = store.seeds("disc")[0]
-    base = store.read_image(background.image).pixels
-    made = []
-    for index in range(count):
-        mask = defect_mask(index, "pit")
-        stack = base.copy()
-        stack[:, mask] //= 2
-        parameters = GeneratorParameters(
-            arm="procedural",
-            defect_class="pit",
-            severity=5,
-            center_x=1,
-            center_y=1,
-            orientation_deg=0,
-            size_px=7,
-            random_seed=index,
-        )
-        provenance = Provenance(
-            background_id=background.background_id,
-            seed_ids=(seed.seed_id,),
-            base_digest="",
-            adapter_digest="",
-            calibration_digest="0" * 64,
-            parameters=parameters,
-            generator_version="test",
-        )
-        draft = Draft(stack, mask, mask, "pit", 5.0, {"visibility": 1.0}, provenance, planted_bad=index < planted)
-        made.append(store.candidates.add("t00001", "disc", draft).candidate_id)
-    return made
 
 
 def refused(call: Callable[[], object], code: int, words: str) -> None:
@@ -339,62 +299,6 @@ def test_accepted_candidates_are_exported_whole_for_other_tools(cell: Callable[.
     assert list(tmp_path.glob(".*.part")) == []
 
 
-def test_the_service_never_loads_torch() -> None:
-    script = "import sys, trainer.main; print(sorted(set(sys.modules) & {'torch', 'diffusers', 'peft', 'scipy'}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def start(config: Path, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "trainer.main", "--config", str(config)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
-
-
-def test_the_program_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
-    config = write_config(tmp_path)
-    with start(config) as process:
-        assert process.stderr is not None
-        assert "listening" in process.stderr.readline()
-        with Client(settings.load(config).wire.trainer_commands, timeout_s=20) as client:
-            assert client.call("inspectd.trainer.status", {})["pid"] == process.pid
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-
-
-@pytest.mark.parametrize(
-    ("change", "status", "words"),
-    [
-        ({"colour": "red"}, 78, "colour"),
-        ({"state_dir": "/proc/nowhere"}, 74, "/proc/nowhere"),
-    ],
-)
-def test_a_program_that_can_not_start_says_why_in_one_line(
-    tmp_path: Path, change: dict[str, str], status: int, words: str
-) -> None:
-    with start(write_config(tmp_path, **change)) as process:
-        _, said = process.communicate(timeout=30)
-    assert process.returncode == status
-    assert words in said
-    assert len(said.strip().splitlines()) == 1
-
-
-def test_systemd_hears_that_the_service_is_up_and_turning(tmp_path: Path) -> None:
-    address = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.bind(address)
-        notify.settimeout(20)
-        with start(write_config(tmp_path), NOTIFY_SOCKET=address, WATCHDOG_USEC="300000") as process:
-            assert notify.recv(256) == b"READY=1"
-            assert notify.recv(256) == b"WATCHDOG=1"
-            assert notify.recv(256) == b"WATCHDOG=1"
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
-
-
 def test_the_whole_way_from_seeds_to_a_model(tmp_path: Path) -> None:
     c = Cell(tmp_path, child_command)
     try:
@@ -420,38 +324,3 @@ def test_the_whole_way_from_seeds_to_a_model(tmp_path: Path) -> None:
         assert [model["onnx_digest"] for model in models] == [result["onnx_digest"]]
     finally:
         c.close()
-
-
-@pytest.mark.slow
-def test_a_service_killed_in_the_middle_takes_its_job_along_and_shows_it_afterwards(tmp_path: Path) -> None:
-    config = write_config(tmp_path)
-    store = open_store(tmp_path)
-    address = settings.load(config).wire.trainer_commands
-    try:
-        add_backgrounds(store, 4, 1)
-        add_seeds(store, 3, 1)
-        for candidate in add_candidates(store, 1):
-            token = store.gate.displayed(candidate, "Ada")
-            store.gate.decide(candidate, ReviewVerb.ACCEPT, reviewer="Ada", is_person=True, token=token)
-        with start(config) as process, Client(address, timeout_s=60) as client:
-            assert process.stderr is not None
-            process.stderr.readline()
-            asked = {"recipe_id": "disc", "synthetic_ratio": 1.0, "classes": ["pit"], "updates": 100_000}
-            job_id = client.call("inspectd.train", asked)["job_id"]
-            until(lambda: store.jobs.get(job_id).progress is not None, seconds=60)
-            job = psutil.Process(process.pid).children()[0]
-            assert job.nice() == 19
-            process.kill()
-        until(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE)
-        with start(config) as process, Client(address, timeout_s=60) as client:
-            assert process.stderr is not None
-            process.stderr.readline()
-            assert client.call("inspectd.job", {"job_id": job_id})["job"]["state"] == "interrupted"
-            client.call("inspectd.job.resume", {"job_id": job_id})
-            until(lambda: client.call("inspectd.trainer.status")["running"] is not None)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
-        assert store.jobs.get(job_id).state is JobState.INTERRUPTED
-        assert store.models() == ()
-    finally:
-        store.close()

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from cell import digest, settings
-from cell.defects import Draft, GeneratorParameters, Provenance, ReviewVerb
+from cell.defects import ReviewVerb
 from cell.errors import GateError, InspectdError, JobCancelled, JobError, ModelError, NotFound
 from cell.jobs import Job, JobKind, JobState, Progress
 from cell.models import ModelManifest, TrainingSet
@@ -26,8 +26,8 @@ from drivers.engines.registry import load_engine
 from tests.trainer.service_support import (
     RECIPE,
     add_backgrounds,
+    add_candidates,
     add_seeds,
-    defect_mask,
     open_store,
     until,
     write_config,
@@ -37,41 +37,6 @@ from trainer.job_train import train
 from trainer.jobs import DEFAULT_PATIENCE, Runner
 from trainer.package import read_manifest
 from trainer.process import child_command, child_environment
-
-
-def add_candidates(store: LearningStore, per_class: int) -> list[str]:
-    """Add candidates of both classes and have them accepted one by one."""
-    background = store.backgrounds("disc")[0]
-    base = store.read_image(background.image).pixels
-    made = []
-    for kind in RECIPE.class_names:
-        seed = store.seeds("disc", defect_class=kind)[0]
-        for index in range(per_class):
-            mask = defect_mask(50 + index, kind)
-            stack = base.copy()
-            stack[:, mask] //= 3
-            parameters = GeneratorParameters(
-                arm="procedural",
-                defect_class=kind,
-                severity=5,
-                center_x=1,
-                center_y=1,
-                orientation_deg=0,
-                size_px=7,
-                random_seed=index,
-            )
-            provenance = Provenance(
-                background_id=background.background_id,
-                seed_ids=(seed.seed_id,),
-                base_digest="",
-                adapter_digest="",
-                calibration_digest="0" * 64,
-                parameters=parameters,
-                generator_version="test",
-            )
-            draft = Draft(stack, mask, mask, kind, 5.0, {}, provenance)
-            made.append(store.candidates.add("t00000", "disc", draft).candidate_id)
-    return made
 
 
 def accept(store: LearningStore, candidate_id: str, *, is_person: bool = True, reviewer: str = "Ada") -> None:
@@ -92,7 +57,7 @@ class Cell:
     def fill(self) -> TrainingSet:
         add_backgrounds(self.store, 5, 3)
         add_seeds(self.store, 3, 1)
-        for candidate_id in add_candidates(self.store, 3):
+        for candidate_id in add_candidates(self.store, 3, RECIPE.class_names):
             accept(self.store, candidate_id)
         return self.store.gate.issue_training_set(RECIPE, synthetic_ratio=1.0)
 
@@ -379,7 +344,7 @@ def test_a_scripted_reviewer_s_model_is_marked(tmp_path: Path) -> None:
     try:
         add_backgrounds(cell.store, 4, 2)
         add_seeds(cell.store, 3, 1)
-        for candidate_id in add_candidates(cell.store, 1):
+        for candidate_id in add_candidates(cell.store, 1, RECIPE.class_names):
             accept(cell.store, candidate_id, is_person=False, reviewer="demo-script (not a person)")
         manifest = cell.store.gate.issue_training_set(RECIPE, synthetic_ratio=1.0)
         cell.train(cell.job(manifest_id=manifest.manifest_id, updates=1))
