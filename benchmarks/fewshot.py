@@ -34,7 +34,7 @@ from cell.errors import InspectdError
 from cell.imaging.preprocess import Preprocessing
 from cell.jobs import Progress
 from cell.store.files import make_folder
-from trainer.crossval import CrossValidation, LeaveOneOut, ThresholdRule, cross_validate, deal_folds, hold_out
+from trainer.crossval import CrossValidation, LeaveOneOut, Team, ThresholdRule, cross_validate, deal_folds, hold_out
 from trainer.evaluate import GOOD, PixelPrecisions, Scored, truth_of
 from trainer.fit import FitConfig, lengthened, never_cancelled
 
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with _stage("load", seconds):
         product = _layout.load(options.data, options.shots)
         preprocessing = Preprocessing(channels=("grey",), bit_depth=product.bit_depth)
-    config = FitConfig(seed=options.seed, threads=options.threads, start=options.start)
+    config = FitConfig(seed=options.seed, start=options.start)
     if options.updates:
         config = replace(config, updates=options.updates)
     if options.batch:
@@ -126,10 +126,7 @@ def _validate(
     learning, made = _learning_parts(options, product, seconds)
     rule = ThresholdRule(folds=options.folds, seeds_are_held_out=made.seeds_can_be_held_out)
     with _stage("cross-validation", seconds):
-        report = _reporter(options.quiet)
-        inner = cross_validate(
-            learning, preprocessing, product.classes, config, rule, progress=report, checkpoints=options.work
-        )
+        inner = cross_validate(learning, preprocessing, product.classes, config, rule, _team(options))
     known = figures(inner.scored, inner.pixels, product.classes, inner.threshold)
     extra = {"synthetic": len(made.samples), "threshold_source": inner.source}
     return _result(options, product, config, known | extra, seconds, inner.scored)
@@ -152,11 +149,8 @@ def _learn_and_test(
             seeds_are_held_out=made.seeds_can_be_held_out,
             leave_one_out=LeaveOneOut() if options.leave_one_out else None,
         )
-        report = _reporter(options.quiet)
         with _stage("cross-validation", seconds):
-            inner = cross_validate(
-                learning, preprocessing, product.classes, config, rule, progress=report, checkpoints=options.work
-            )
+            inner = cross_validate(learning, preprocessing, product.classes, config, rule, _team(options))
         threshold = inner.threshold
         extra |= _inner_figures(inner, product.classes)
     with _stage("fit", seconds):
@@ -165,6 +159,10 @@ def _learn_and_test(
     with _stage("test", seconds):
         scored = pixels.score(model.predict, product.test, product.classes)
     return threshold, scored, extra
+
+
+def _team(options: argparse.Namespace) -> Team:
+    return Team(options.threads, options.work, _reporter(options.quiet))
 
 
 def _inner_figures(inner: CrossValidation, classes: Sequence[str]) -> dict[str, Any]:
@@ -184,7 +182,7 @@ def _oracle(
 ) -> list[Scored]:
     dealt = deal_folds(product.test, product.classes, ORACLE_FOLDS, config.seed)
     everything = [*product.seeds, *product.backgrounds, *product.test]
-    scored: list[Scored] = []
+    tasks = []
     for fold in range(ORACLE_FOLDS):
         held_out = {part for part, where in dealt.items() if where == fold}
         own = replace(config, seed=config.seed + fold)
@@ -194,9 +192,10 @@ def _oracle(
         task = hold_out(name, fold, held_out, everything, preprocessing, product.classes, own, stage)
         # A defective part's picture without a mark shows nobody where: it is judged, but not learned as a good one.
         shown = [one for one in task.kept if one.labels.any() or truth_of(one, product.classes) == GOOD]
-        task = replace(task, kept=shown)
-        model = task.work(options.work, _reporter(options.quiet), never_cancelled).model
-        scored += pixels.score(model.predict, task.tested, product.classes, fold)
+        tasks.append(replace(task, kept=shown))
+    scored: list[Scored] = []
+    for task, found in zip(tasks, _team(options).work(tasks, "oracle"), strict=True):
+        scored += pixels.score(found.model.predict, task.tested, product.classes, task.number)
     return scored
 
 
@@ -272,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--work", type=Path, help="folder for what is done so far: the same command again goes on")
     parser.add_argument("--inner", action="store_true", help="cross-validate inside the learning parts; no test")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="fits side by side")
     parser.add_argument("--export", type=Path, help="write the synthetic set as OUT/<class>/NAME.png, NAME_mask.png")
     parser.add_argument("--json", type=Path, help="write all figures and the score of every test picture")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")

@@ -31,6 +31,7 @@ from cell.imaging.preprocess import Preprocessing
 from cell.jobs import Progress
 from cell.store.files import write_bytes
 from trainer.checkpoints import identity
+from trainer.crew import side_by_side
 from trainer.evaluate import GOOD, PixelPrecisions, Scored, score_samples, truth_of
 from trainer.fit import Cancelled, FitConfig, FittedModel, ReportProgress, fit, go_on, ignore_progress, never_cancelled
 from trainer.metrics import freeze_threshold
@@ -128,43 +129,54 @@ def cross_validate(
     classes: Sequence[str],
     config: FitConfig,
     rule: ThresholdRule | None = None,
-    *,
-    progress: ReportProgress = ignore_progress,
-    cancelled: Cancelled = never_cancelled,
-    checkpoints: Path | None = None,
+    team: Team | None = None,
 ) -> CrossValidation:
     """Score every real learning part by a model fitted without it, and freeze the threshold.
 
-    :param checkpoints: existing folder for the checkpoint of the fold in work and the scores of those that are done: a
-        run that was interrupted and is repeated with the same arguments goes on, with the same result to the bit.
     :raises DataError: when fewer than two parts show a defect or fewer than two are good.
-    :raises JobCancelled: between two updates when `cancelled` says so.
+    :raises JobCancelled: between two updates when the team is told so.
+    :raises JobError: when a process was killed.
     """
-    rule = rule or ThresholdRule()
-    dealt = deal_folds(samples, classes, rule.folds, config.seed)
+    rule, team = rule or ThresholdRule(), team or Team()
+    folds = fold_tasks(samples, preprocessing, classes, config, rule)
+    return decide(folds, team.work(folds, "cross-validation"), samples, rule, team)
+
+
+def fold_tasks(
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+    config: FitConfig,
+    rule: ThresholdRule,
+) -> list[HoldOut]:
+    """Return a task for each fold. Raises `DataError` when fewer than two parts are defective, or good."""
     _refuse_too_few(samples, classes)
-    tasks, done = [], []
-    pixels = PixelPrecisions.empty(classes)
+    dealt = deal_folds(samples, classes, rule.folds, config.seed)
+    tasks = []
     for fold in range(rule.folds):
         held_out = {part for part, where in dealt.items() if where == fold}
-        if not held_out:
-            continue
-        stage = f"cross-validation {fold + 1}/{rule.folds}"
-        own = replace(config, seed=config.seed + 1000 * (fold + 1))
-        task = hold_out(f"fold-{fold}", fold, held_out, samples, preprocessing, classes, own, stage)
-        found = task.work(checkpoints, _part_of(progress, fold, rule.folds), cancelled)
-        pixels.add_counts(found.pixels)
-        tasks.append(task)
-        done.append(found)
-    scored = [one for found in done for one in found.scored]
+        if held_out:
+            stage = f"cross-validation {fold + 1}/{rule.folds}"
+            own = replace(config, seed=config.seed + 1000 * (fold + 1))
+            tasks.append(hold_out(f"fold-{fold}", fold, held_out, samples, preprocessing, classes, own, stage))
+    return tasks
+
+
+def decide(
+    folds: Sequence[HoldOut], found: Sequence[Found], samples: Sequence[Sample], rule: ThresholdRule, team: Team
+) -> CrossValidation:
+    """Freeze the threshold by what the folds' models said of the parts they never saw, and by parts left out alone."""
+    pixels = PixelPrecisions.empty(folds[0].classes)
+    for one in found:
+        pixels.add_counts(one.pixels)
+    scored = [score for one in found for score in one.scored]
     chosen = rule.left_out(scored)
     decided = [one for one in scored if one.group not in set(chosen)]
-    for position, part in enumerate(chosen):
-        index = next(index for index, task in enumerate(tasks) if dealt[part] == task.number)
-        task = _single(tasks[index], part, position, samples, rule)
-        report = _part_of(progress, position, len(chosen))
-        found = task.work(checkpoints, report, cancelled, start=(tasks[index], done[index].model))
-        decided += found.scored
+    home = {sample.group: index for index, fold in enumerate(folds) for sample in fold.tested}
+    singles = [_single(folds[home[part]], part, position, samples, rule) for position, part in enumerate(chosen)]
+    keys = [fold.key() for fold in folds] if chosen else []
+    origins = [Origin(keys[home[part]], found[home[part]].model) for part in chosen]
+    decided += [score for one in team.work(singles, "leave one out", origins) for score in one.scored]
     return CrossValidation(rule.threshold(decided), rule.source(len(chosen)), tuple(scored), pixels, tuple(decided))
 
 
@@ -174,6 +186,14 @@ class Found:
 
     scored: tuple[Scored, ...]
     pixels: dict[str, list[list[int]]]
+    model: FittedModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """A model that another fit goes on from, and the key of the task that made it."""
+
+    key: str
     model: FittedModel
 
 
@@ -191,17 +211,13 @@ class HoldOut:
     stage: str
 
     def work(
-        self,
-        folder: Path | None,
-        progress: ReportProgress,
-        cancelled: Cancelled,
-        start: tuple[HoldOut, FittedModel] | None = None,
+        self, folder: Path | None, progress: ReportProgress, cancelled: Cancelled, start: Origin | None = None
     ) -> Found:
         """Return what was found, by an earlier, interrupted run when `folder` holds it.
 
-        :param start: go on from the model of that task instead of random weights.
+        :param start: go on from this model instead of random weights.
         """
-        key = "" if folder is None else self.key("" if start is None else start[0].key())
+        key = "" if folder is None else self.key("" if start is None else start.key)
         known = None if folder is None else self._read(folder, key)
         if known is not None:
             total = self.config.updates
@@ -220,7 +236,7 @@ class HoldOut:
                 stage=self.stage,
             )
         else:
-            model = go_on(start[1], self.kept, self.config, progress=progress, cancelled=cancelled, stage=self.stage)
+            model = go_on(start.model, self.kept, self.config, progress=progress, cancelled=cancelled, stage=self.stage)
         found = self.judge(model)
         if folder is not None:
             self.keep(folder, key, found)
@@ -243,7 +259,8 @@ class HoldOut:
         """Write what was found: the weights first, since the scores say that all is there."""
         weights = {name: value.contiguous() for name, value in found.model.network.state_dict().items()}
         write_bytes(folder / f"{self.name}.network", save(weights, {"key": key}))
-        facts = {"key": key, "scored": [asdict(one) for one in found.scored], "pixels": found.pixels}
+        scored = [asdict(one) for one in found.scored]
+        facts = {"key": key, "scored": scored, "pixels": found.pixels, "losses": found.model.losses}
         write_bytes(folder / f"{self.name}.json", json.dumps(facts).encode())
 
     def _read(self, folder: Path, key: str) -> Found | None:
@@ -253,6 +270,7 @@ class HoldOut:
             if kept["key"] != key:
                 return None
             scored = tuple(Scored(**{**one, "scores": tuple(one["scores"])}) for one in kept["scored"])
+            losses = tuple(float(loss) for loss in kept["losses"])
             network = DetectorNetwork(len(self.preprocessing.channels), len(self.classes), self.config.network)
             with safe_open(folder / f"{self.name}.network", framework="pt") as file:
                 if (file.metadata() or {}).get("key") != key:
@@ -261,8 +279,43 @@ class HoldOut:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             return None
         network.channels_last()
-        model = FittedModel(network.eval(), self.preprocessing, self.classes, self.config, ())
+        model = FittedModel(network.eval(), self.preprocessing, self.classes, self.config, losses)
         return Found(scored, kept["pixels"], model)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """A task as a chore."""
+
+    task: HoldOut
+    folder: Path | None
+    start: Origin | None
+
+    def __call__(self, progress: ReportProgress, cancelled: Cancelled) -> Found:
+        return self.task.work(self.folder, progress, cancelled, self.start)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Team:
+    """Who works at tasks, and to whom it is reported.
+
+    `folder` exists and keeps checkpoints and what is found: a run that was interrupted and is repeated with the same
+    arguments goes on, with the same result to the bit.
+    """
+
+    workers: int = 1  # how many fits run side by side, each in a process of its own
+    folder: Path | None = None
+    progress: ReportProgress = ignore_progress
+    cancelled: Cancelled = never_cancelled
+
+    def work(self, tasks: Sequence[HoldOut], stage: str, starts: Sequence[Origin | None] = ()) -> list[Found]:
+        """Return what was found, in the order of the tasks; see :func:`trainer.crew.side_by_side`."""
+        pieces = [
+            _Piece(task, self.folder, start) for task, start in zip(tasks, starts or [None] * len(tasks), strict=True)
+        ]
+        return side_by_side(
+            pieces, self.workers, stage, progress=self.progress, cancelled=self.cancelled, folder=self.folder
+        )
 
 
 def hold_out(
@@ -297,14 +350,6 @@ def _single(fold: HoldOut, part: str, position: int, samples: Sequence[Sample], 
 
 def _sources(sample: Sample) -> set[str]:
     return {sample.group, *sample.tags.get(PASTED_FROM, "").split(",")}
-
-
-def _part_of(progress: ReportProgress, fold: int, folds: int) -> ReportProgress:
-    def report(own: Progress) -> None:
-        done, total = own.done + fold * own.total, folds * own.total
-        progress(own.model_copy(update={"done": done, "total": total}))
-
-    return report
 
 
 def _refuse_too_few(samples: Sequence[Sample], classes: Sequence[str]) -> None:

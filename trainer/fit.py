@@ -64,7 +64,8 @@ class FitConfig:
 
     def record(self) -> str:
         """Return all that shapes a run, the weights it starts from included, as one line."""
-        return f"{self!r} {detector.digest_of() if self.start == 'shipped' else ''}"
+        shaping = replace(self, sampling=replace(self.sampling, cache_bytes=0))
+        return f"{shaping!r} {detector.digest_of() if self.start == 'shipped' else ''}"
 
 
 def lengthened(config: FitConfig, samples: Sequence[Sample]) -> FitConfig:

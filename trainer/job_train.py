@@ -1,7 +1,7 @@
 """The training job: from a verified manifest to a model package.
 
-    manifest -> gate -> samples -> cross-validation (threshold) -> fit -> ONNX -> evaluation on held-out real parts
-             -> parity on real frames -> golden images -> package -> row
+    manifest -> gate -> samples -> fit, and beside it cross-validation (threshold) -> ONNX
+             -> evaluation on held-out real parts -> parity on real frames -> golden images -> package -> row
 
 The manifest is checked when the job starts and once more before the model is registered: a decision that was taken
 back meanwhile stops it.
@@ -9,7 +9,6 @@ back meanwhile stops it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import onnx
 
 from cell import digest
 from cell.clock import utc_now
+from cell.defects import Sample
 from cell.errors import JobError, ModelError
 from cell.imaging.preprocess import Preprocessing
 from cell.jobs import Progress
@@ -28,11 +28,11 @@ from cell.store.files import write_bytes
 from drivers.engines.registry import load_engine
 from trainer import parity
 from trainer.context import JobContext
-from trainer.crossval import ThresholdRule, cross_validate
+from trainer.crossval import CrossValidation, Team, ThresholdRule, decide, fold_tasks, hold_out
 from trainer.datasets import Loaded, held_out_samples, training_samples, verified
 from trainer.evaluate import evaluate
 from trainer.export import ExportedModel, export_onnx
-from trainer.fit import FitConfig, FittedModel, fit
+from trainer.fit import FitConfig, FittedModel, lengthened
 from trainer.package import ONNX_FILE, Contents, Golden, golden_images, write_package
 from trainer.parameters import TrainParameters, of_job
 
@@ -55,29 +55,23 @@ def train(context: JobContext) -> dict[str, Any]:
     learning = training_samples(context.store, manifest, recipe, _counting(context, "reading the training set"))
     held_out = held_out_samples(context.store, recipe, manifest.classes, _counting(context, "reading held-out parts"))
     preprocessing = Preprocessing.for_recipe(recipe)
-    config = _config(parameters, context.settings.trainer.threads)
-    threshold, source = _threshold(context, learning, preprocessing, manifest, config)
-    model = fit(
-        [one.sample for one in learning],
-        preprocessing,
-        manifest.classes,
-        config,
-        progress=context.progress,
-        cancelled=context.cancelled,
-        checkpoint=context.work / "fit.safetensors",
-    )
+    samples = [one.sample for one in learning]
+    config = _config(parameters, samples, context.settings.trainer.threads)
+    arms = {one.sample.tags["arm"] for one in learning if one.sample.synthetic}
+    rule = ThresholdRule(seeds_are_held_out=arms <= _SEPARABLE_ARMS)
+    model, validation = _learned(context, samples, preprocessing, manifest, config, rule)
     exported = _stamped(export_onnx(model, context.work / ONNX_FILE), context.job.job_id, manifest)
     evaluation = evaluate(
         model.predict,
         [one.sample for one in held_out],
         manifest.classes,
-        threshold,
-        source,
+        validation.threshold,
+        validation.source,
         progress=_counting(context, "evaluating on held-out parts"),
     )
     real = (held_out + [one for one in learning if not one.sample.synthetic])[:PARITY_FRAMES]
-    agreement = _parity(context, model, exported, real, threshold)
-    golden = _golden(context, model, exported, real, threshold)
+    agreement = _parity(context, model, exported, real, validation.threshold)
+    golden = _golden(context, model, exported, real, validation.threshold)
     contents = Contents(
         onnx=exported.path.read_bytes(),
         training_set=manifest,
@@ -88,11 +82,11 @@ def train(context: JobContext) -> dict[str, Any]:
     return _deliver(context, contents, package)
 
 
-def _config(parameters: TrainParameters, threads: int) -> FitConfig:
-    config = FitConfig(seed=parameters.random_seed % 2**31, threads=threads)
-    if parameters.updates is None:
-        return config
-    return FitConfig(updates=parameters.updates, seed=config.seed, threads=threads)
+def _config(parameters: TrainParameters, samples: list[Sample], workers: int) -> FitConfig:
+    config = FitConfig(seed=parameters.random_seed % 2**31)
+    # Crops are kept ready in memory, by each of the processes that fit side by side.
+    config = replace(config, sampling=replace(config.sampling, cache_bytes=config.sampling.cache_bytes // workers))
+    return replace(config, updates=parameters.updates) if parameters.updates else lengthened(config, samples)
 
 
 def _counting(context: JobContext, stage: str) -> Any:
@@ -103,38 +97,20 @@ def _counting(context: JobContext, stage: str) -> Any:
     return count
 
 
-def _threshold(
+def _learned(
     context: JobContext,
-    learning: list[Loaded],
+    samples: list[Sample],
     preprocessing: Preprocessing,
     manifest: TrainingSet,
     config: FitConfig,
-) -> tuple[float, str]:
-    """Freeze the threshold by cross-validation, or take the one that this job froze before it was interrupted."""
-    kept = context.work / "threshold.json"
-    key = {
-        "manifest": manifest.content_digest(),
-        "preprocessing": preprocessing.record_digest(),
-        "fit": config.record(),
-    }
-    if kept.exists():
-        known = json.loads(kept.read_bytes())
-        if known["key"] == key:
-            return float(known["threshold"]), str(known["source"])
-    arms = {one.sample.tags["arm"] for one in learning if one.sample.synthetic}
-    validation = cross_validate(
-        [one.sample for one in learning],
-        preprocessing,
-        manifest.classes,
-        config,
-        ThresholdRule(seeds_are_held_out=arms <= _SEPARABLE_ARMS),
-        progress=context.progress,
-        cancelled=context.cancelled,
-        checkpoints=context.work,
-    )
-    facts = {"key": key, "threshold": validation.threshold, "source": validation.source}
-    write_bytes(kept, json.dumps(facts).encode())
-    return validation.threshold, validation.source
+    rule: ThresholdRule,
+) -> tuple[FittedModel, CrossValidation]:
+    """Fit to everything, and beside it the folds that freeze the threshold; what an interrupted run kept is taken."""
+    whole = hold_out("whole", 0, set(), samples, preprocessing, manifest.classes, config, "fit")
+    folds = fold_tasks(samples, preprocessing, manifest.classes, config, rule)
+    team = Team(context.settings.trainer.threads, context.work, context.progress, context.cancelled)
+    fitted, *found = team.work([whole, *folds], "fit and cross-validation")
+    return fitted.model, decide(folds, found, samples, rule, team)
 
 
 def _stamped(exported: ExportedModel, job_id: str, manifest: TrainingSet) -> ExportedModel:

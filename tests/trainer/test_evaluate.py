@@ -16,7 +16,7 @@ from cell.frames import Stack
 from cell.imaging.preprocess import FloatMaps
 from cell.jobs import Progress
 from tests.trainer.parts import CLASSES, QUICK, SPEC, held_out_parts, learning_parts, plate, trained
-from trainer.crossval import CrossValidation, LeaveOneOut, ThresholdRule, cross_validate, deal_folds
+from trainer.crossval import CrossValidation, LeaveOneOut, Team, ThresholdRule, cross_validate, deal_folds
 from trainer.evaluate import GOOD, Requirements, Scored, evaluate, score_samples, truth_of
 from trainer.fit import FitConfig, FittedModel, fit, go_on
 
@@ -158,9 +158,8 @@ def test_an_interrupted_cross_validation_fits_no_fold_twice_and_ends_the_same(tm
 
         try:
             return cross_validate(
-                learning_parts(), SPEC, CLASSES, config, rule,
-                progress=count, cancelled=cancelled, checkpoints=tmp_path,
-            ), updates  # fmt: skip
+                learning_parts(), SPEC, CLASSES, config, rule, Team(1, tmp_path, count, cancelled)
+            ), updates
         except JobCancelled:
             return None, updates
 
@@ -178,7 +177,7 @@ def test_an_interrupted_cross_validation_fits_no_fold_twice_and_ends_the_same(tm
     assert sum(updates.values()) == 0
     other = replace(config, seed=5)
     with pytest.raises(JobCancelled):  # other work: it does not pass for done
-        cross_validate(learning_parts(), SPEC, CLASSES, other, rule, cancelled=lambda: True, checkpoints=tmp_path)
+        cross_validate(learning_parts(), SPEC, CLASSES, other, rule, Team(1, tmp_path, cancelled=lambda: True))
 
 
 ONE_OUT = ThresholdRule(folds=2, leave_one_out=LeaveOneOut(share=0.5))
@@ -240,13 +239,11 @@ def test_leaving_one_out_goes_on_after_an_interruption_and_ends_the_same(tmp_pat
     whole = cross_validate(parts, SPEC, CLASSES, config, ONE_OUT)
     calls = itertools.count()
     with pytest.raises(JobCancelled):
-        cross_validate(parts, SPEC, CLASSES, config, ONE_OUT, cancelled=lambda: next(calls) >= 18, checkpoints=tmp_path)
+        cross_validate(parts, SPEC, CLASSES, config, ONE_OUT, Team(1, tmp_path, cancelled=lambda: next(calls) >= 18))
     assert (tmp_path / "part-0.json").exists()
     done = Counter[bool]()
-    again = cross_validate(
-        parts, SPEC, CLASSES, config, ONE_OUT, checkpoints=tmp_path,
-        progress=lambda progress: done.update([progress.note.startswith("done before")]),
-    )  # fmt: skip
+    told = Team(1, tmp_path, lambda progress: done.update([progress.note.startswith("done before")]))
+    again = cross_validate(parts, SPEC, CLASSES, config, ONE_OUT, told)
     assert done[True] >= 3
     assert (again.threshold, again.deciding) == (whole.threshold, whole.deciding)
 

@@ -166,7 +166,7 @@ def test_golden_images_are_real_frames_with_the_scores_of_the_exported_model(
 
 def test_every_stage_was_reported(trained: tuple[Cell, dict[str, Any]]) -> None:
     stages = [progress.stage for progress in trained[0].reported]
-    order = ["reading the training set", "cross-validation 1/3", "fit", "evaluating on held-out parts", "parity"]
+    order = ["reading the training set", "fit", "cross-validation 1/3", "evaluating on held-out parts", "parity"]
     assert [stages.index(stage) for stage in order] == sorted(stages.index(stage) for stage in order)
 
 
@@ -196,15 +196,16 @@ def test_a_cancelled_training_leaves_no_model_and_goes_on_where_it_stopped(cell:
     job = cell.job(manifest_id=manifest_of(cell).manifest_id, updates=3)
 
     def cancelled() -> bool:
-        return (cell.folder / "state" / "jobs" / job.job_id / "work" / "threshold.json").exists()
+        return (cell.folder / "state" / "jobs" / job.job_id / "work" / "whole.json").exists()
 
     with pytest.raises(JobCancelled):
         cell.train(job, cancelled)
     assert cell.models() == []
     cell.reported.clear()
     cell.train(job)
-    # The threshold was frozen before the interruption: the folds are not fitted again.
-    assert not [progress for progress in cell.reported if progress.stage.startswith("cross-validation")]
+    # The model was fitted before the interruption: it is not fitted again.
+    assert {progress.note for progress in cell.reported if progress.stage == "fit"} == {"done before the interruption"}
+    assert [progress for progress in cell.reported if progress.stage.startswith("cross-validation")]
     assert len(cell.store.models()) == 1
 
 
