@@ -26,7 +26,8 @@ from cell.errors import DataError
 from trainer.gap import null
 from trainer.gap.crops import Crop, crude_paste, parts_of
 from trainer.gap.looks import OCTAVES, Codebook, Table, figures
-from trainer.gap.two_samples import Told, distance, told_apart
+from trainer.gap.texture import learn_textures
+from trainer.gap.two_samples import Told, distance, edits_told, told_apart
 
 #: Upper 95 % bound of the AUROC up to which two sets count as alike, and what a crude paste must reach.
 ALIKE, CONTROL = 0.65, 0.90
@@ -330,16 +331,12 @@ def _null(evidence: Evidence, codebook: Codebook, rng: np.random.Generator, seed
                 sentence=f"null edit: {len(parts)} good parts are too few, it needs {2 * LEAST_PARTS}",
             )
         ]
-    even = even[:_NULL_WINDOWS]
-    chosen = _halved(even, rng)
-    texture = null.learn_texture(even, evidence.calibration)
-    made = [
-        null.null_edit(crop, texture, evidence.calibration, evidence.bit_depth, rng) if new else crop
-        for crop, new in zip(even, chosen, strict=True)
-    ]
+    windows = even[:_NULL_WINDOWS]
+    textures = learn_textures(evidence.plain[: 2 * _NULL_WINDOWS], evidence.calibration, seed)
+    edited = [null.null_edit(crop, textures, evidence.calibration, evidence.bit_depth, rng) for crop in windows]
     # How the lights agree is a matter of texture, of which nothing is asked here.
     side = _Side(codebook, surroundings=False, together=False)
-    told = told_apart(side.tables(made), chosen, [crop.part for crop in even], seed, within=True)
+    told = edits_told(side.tables(windows), side.tables(edited), [crop.part for crop in windows], seed)
     if told.p <= _SHOWN and told.low > NULL_ALIKE[1]:
         finding, words = Finding.DIFFERENT, "the noise that is put back is not the camera's: calibrate again"
     elif NULL_ALIKE[0] <= told.auroc <= NULL_ALIKE[1]:
@@ -356,19 +353,7 @@ def _null(evidence: Evidence, codebook: Codebook, rng: np.random.Generator, seed
         sentence=f"null edit: {words} (AUROC {told.auroc:.2f})",
     )
     # Against the same windows before: texture is the same on both sides, and only the noise can differ.
-    edited = [(crop, new) for crop, new, is_new in zip(even, made, chosen, strict=True) if is_new]
-    return [row, *_noise("null edit", [crop for crop, _ in edited], [new for _, new in edited], known=True)]
-
-
-def _halved(crops: Sequence[Crop], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Call every other window of each part, so that parts themselves are no difference; (N,) bool."""
-    chosen = np.zeros(len(crops), np.bool_)
-    first = 0
-    for part in parts_of(crops):
-        own = rng.permutation([index for index, crop in enumerate(crops) if crop.part == part])
-        chosen[own[first::2]] = True
-        first = 1 - first if len(own) % 2 else first
-    return chosen
+    return [row, *_noise("null edit", windows, edited, known=True)]
 
 
 def _report(evidence: Evidence, rows: list[Measure], ranking: list[tuple[str, float]]) -> GapReport:

@@ -42,25 +42,59 @@ def told_apart(
     seed: int = 0,
     *,
     permutations: int = _PERMUTATIONS,
-    within: bool = False,
 ) -> Told:
     """Return how well a classifier tells synthetic from real windows.
 
     :param tables: descriptions (N, F) of the same windows, each with a kernel of its own.
     :param synthetic: (N,) bool; :param parts: physical part of each window.
-    :param within: parts have windows of both kinds, and which is which is permuted inside of each.
     """
     rng = np.random.default_rng(seed)
     folds, hats = _hats(tables, synthetic, parts, rng)
     scores = _scores(folds, hats, synthetic)
     value = auroc(scores, synthetic)
     groups = _groups(parts)
-    permuted = _permuted_within if within else _permuted
-    draws = [permuted(synthetic, groups, rng) for _ in range(permutations)]
+    draws = [_permuted(synthetic, groups, rng) for _ in range(permutations)]
     null = np.array([auroc(_scores(folds, hats, labels), labels) for labels in draws])
     p = float((1 + (null >= value).sum()) / (1 + permutations))
     low, high = _interval(scores, synthetic, groups, rng)
     return Told(value, low, high, p, scores)
+
+
+def edits_told(
+    before: Sequence[Table], after: Sequence[Table], parts: Sequence[str], seed: int = 0, *, halvings: int = 8
+) -> Told:
+    """Return how well a classifier tells edited windows from untouched ones, where each window is known both ways.
+
+    Half of each part's windows are taken edited, the others untouched, and which is which is permuted inside of each
+    part. That is done over and over with other halves: AUROC and its null are means, and the interval is by parts.
+
+    :param before: descriptions (N, F) of the windows as they were, each with a kernel of its own; :param after: edited.
+    """
+    rng = np.random.default_rng(seed)
+    groups = _groups(parts)
+    everything = np.arange(len(groups))
+    every: list[tuple[Table, Labels]] = []
+    null = np.zeros(_PERMUTATIONS)
+    for _ in range(halvings):
+        edited = _halved(groups, rng)
+        tables = [np.where(edited[:, None], new, old) for old, new in zip(before, after, strict=True)]
+        folds, hats = _hats(tables, edited, parts, rng)
+        every.append((_scores(folds, hats, edited), edited))
+        draws = [_permuted_within(edited, groups, rng) for _ in null]
+        null += [auroc(_scores(folds, hats, labels), labels) for labels in draws]
+
+    def mean(rows: NDArray[np.intp]) -> float:
+        return float(np.mean([auroc(scores[rows], edited[rows]) for scores, edited in every]))
+
+    value = mean(everything)
+    members = [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]
+    drawn = [
+        mean(np.concatenate([members[one] for one in rng.integers(0, len(members), len(members))]))
+        for _ in range(_RESAMPLES)
+    ]
+    low, high = np.quantile(drawn, (0.05, 0.95))
+    p = float((1 + (null / halvings >= value).sum()) / (1 + len(null)))
+    return Told(value, float(low), float(high), p, np.mean([scores for scores, _ in every], axis=0))
 
 
 def auroc(scores: Table, synthetic: Labels) -> float:
@@ -193,11 +227,21 @@ def _permuted(synthetic: Labels, groups: NDArray[np.intp], rng: np.random.Genera
 
 
 def _permuted_within(synthetic: Labels, groups: NDArray[np.intp], rng: np.random.Generator) -> Labels:
-    labels = synthetic.copy()
-    for group in range(groups.max() + 1):
-        own = np.flatnonzero(groups == group)
-        labels[own] = labels[rng.permutation(own)]
+    own, dealt = np.lexsort((np.arange(len(groups)), groups)), np.lexsort((rng.random(len(groups)), groups))
+    labels = np.empty_like(synthetic)
+    labels[own] = synthetic[dealt]
     return labels
+
+
+def _halved(groups: NDArray[np.intp], rng: np.random.Generator) -> Labels:
+    """Call every other window of each part, so that parts themselves are no difference; (N,) bool."""
+    chosen = np.zeros(len(groups), np.bool_)
+    first = 0
+    for group in range(groups.max() + 1):
+        own = rng.permutation(np.flatnonzero(groups == group))
+        chosen[own[first::2]] = True
+        first = 1 - first if len(own) % 2 else first
+    return chosen
 
 
 def _resampled(synthetic: Labels, groups: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
