@@ -127,21 +127,30 @@ def fit(
         *traces,
         *dict.fromkeys(sentence for series in stills for sentence in series.codec),
     ]
-    across, down = (
-        correlation[noise_spectrum.LAGS, noise_spectrum.LAGS + 1 :][0],
-        correlation[noise_spectrum.LAGS + 1 :, noise_spectrum.LAGS][0],
-    )
     model = NoiseModel(
         gain_dn_per_e=line.gain,
         read_noise_dn=line.read_noise,
         offset_dn=offset,
         saturation_dn=saturation,
-        lag1_correlation=float(np.clip((across + down) / 2, -1, 1)),
+        lag1_correlation=float(np.clip(sum(_lag1(correlation)) / 2, -1, 1)),
         curve_mean_dn=tuple(round(float(value), 3) for value in curve.mean),
         curve_variance_dn2=tuple(round(float(value), 5) for value in curve.variance),
         autocorrelation=noise_spectrum.kept(correlation),
     )
-    transfer = PhotonTransfer(
+    transfer = _behind(stills, known_dark, line, model, correlation, spectrum)
+    return TransferFit(model, transfer, line.gain_error, line.read_noise_error, tuple(findings))
+
+
+def _behind(
+    stills: Sequence[Still],
+    known_dark: Sequence[Dark],
+    line: _Line,
+    model: NoiseModel,
+    correlation: Floats,
+    spectrum: Sequence[float],
+) -> PhotonTransfer:
+    across, down = _lag1(correlation)
+    return PhotonTransfer(
         source=NoiseSource.REPEATS,
         repeats=min(series.repeats for series in stills),
         levels=len({(series.exposure_us, round(float(series.mean.mean()))) for series in stills}),
@@ -149,12 +158,17 @@ def fit(
         read_noise_error=line.read_noise_error if np.isfinite(line.read_noise_error) else None,
         dark_current_dn_per_s=_dark_current(known_dark),
         dsnu_dn=float(np.mean([one.spatial for one in known_dark])) if known_dark else None,
-        saturation_e=(saturation - offset) / line.gain if line.gain > 0 else None,
-        lag1_across=float(across),
-        lag1_down=float(down),
+        saturation_e=(model.saturation_dn - model.offset_dn) / line.gain if line.gain > 0 else None,
+        lag1_across=across,
+        lag1_down=down,
         spectrum=tuple(round(value, 4) for value in spectrum),
     )
-    return TransferFit(model, transfer, line.gain_error, line.read_noise_error, tuple(findings))
+
+
+def _lag1(correlation: Floats) -> tuple[float, float]:
+    """Return how neighbours across and down go together."""
+    middle = correlation.shape[0] // 2
+    return float(correlation[middle, middle + 1]), float(correlation[middle + 1, middle])
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -95,22 +96,7 @@ def take(  # noqa: PLR0913, PLR0917 (an option each)
     if session.as_json:
         render.as_json(result)
         return
-    rows = [
-        (
-            channel["channel"],
-            f"{level['exposure']:g}",
-            f"{level['light']:g}",
-            level["repeats"],
-            level["still"],
-            f"{channel['mean']:.1f}",
-            f"{100 * channel['saturated_share']:.2f} %",
-            "yes" if channel["usable"] else "no",
-        )
-        for level in result["levels"]
-        for channel in level["channels"]
-    ]
-    headers = ("CHANNEL", "EXPOSURE", "LIGHT", "REPEATS", "STILL", "MEAN", "SATURATED", "USABLE")
-    render.table(headers, rows, "nothing was taken")
+    _levels(result["levels"])
     _sentences(result["findings"])
     render.line(f"{result['frame_sets']} frame sets in {session.settings.state_dir / result['folder']}")
 
@@ -174,6 +160,25 @@ def show(
     )
     _channels(one)
     _sentences(one.findings)
+
+
+def _levels(levels: Sequence[dict[str, Any]]) -> None:
+    rows = [
+        (
+            channel["channel"],
+            f"{level['exposure']:g}",
+            f"{level['light']:g}",
+            level["repeats"],
+            level["still"],
+            f"{channel['mean']:.1f}",
+            f"{100 * channel['saturated_share']:.2f} %",
+            "yes" if channel["usable"] else "no",
+        )
+        for level in levels
+        for channel in level["channels"]
+    ]
+    headers = ("CHANNEL", "EXPOSURE", "LIGHT", "REPEATS", "STILL", "MEAN", "SATURATED", "USABLE")
+    render.table(headers, rows, "nothing was taken")
 
 
 def _channels(one: Calibration) -> None:
