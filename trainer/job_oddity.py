@@ -31,7 +31,8 @@ def learn_oddity(context: JobContext) -> dict[str, Any]:
     recipe, state = context.recipe, context.store.state
     learned, left_out = divided(_good(context))
     preprocessing = oddity.preprocessing_of(recipe)
-    config = replace(CONFIG, seed=parameters.random_seed % 2**31, threads=context.settings.trainer.threads)
+    # One thread: of more, sleeping while they wait, an update takes twice as long (trainer/crew.py).
+    config = replace(CONFIG, seed=parameters.random_seed % 2**31)
     if parameters.updates is not None:
         config = replace(config, updates=parameters.updates)
     model = learn(
