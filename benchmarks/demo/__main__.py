@@ -115,8 +115,8 @@ def _gather(shop: Workshop) -> dict[str, Any]:
     return harvest
 
 
-def _train(shop: Workshop, *, ratio: float, updates: int) -> ModelManifest:
-    job = shop.job("inspectd.train", {"synthetic_ratio": ratio, "updates": updates})
+def _train(shop: Workshop, *, ratio: float, updates: int | None) -> ModelManifest:
+    job = shop.job("inspectd.train", {"synthetic_ratio": ratio} | ({"updates": updates} if updates else {}))
     with LearningStore(shop.state) as store:
         manifest = store.model(str(job.result["onnx_digest"]))
     found = manifest.evaluation
@@ -191,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=_FOLDER, help="emptied and filled anew")
     parser.add_argument("--per-class", type=int, default=25, help="candidates of each class")
     parser.add_argument("--planted", type=int, default=10, help="known-bad candidates hidden among them")
-    parser.add_argument("--updates", type=int, default=400, help="training updates of each fit")
+    parser.add_argument("--updates", type=int, help="training updates of each fit, instead of the trainer's own")
     parser.add_argument("--threads", type=int, default=max(1, min(4, os.cpu_count() or 1)), help="of the trainer")
     return parser
 
