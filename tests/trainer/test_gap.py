@@ -285,6 +285,15 @@ def test_descriptions_do_not_see_shape() -> None:
     assert pasted.inside.any()
 
 
+def test_two_spots_far_apart_are_shown_where_one_of_them_is() -> None:
+    mask = np.zeros((300, 420), np.bool_)
+    mask[10:16, 10:16] = mask[280:292, 400:412] = True
+    crop = crop_of(np.full((2, 300, 420), 1000, np.uint16), mask, "p1")
+    assert crop.pixels.shape[1:] == crop.inside.shape
+    assert 144 <= crop.inside.sum() <= 220
+    assert np.isfinite(figures([crop], surroundings=False)).all()
+
+
 def test_windows_lie_where_a_defect_might() -> None:
     allowed = np.zeros((120, 150), np.bool_)
     allowed[40:100, 60:140] = True

@@ -42,10 +42,7 @@ def crop_of(stack: Stack, mask: Mask, part: str, *, on_part: Mask | None = None,
 
     :param stack: (K, H, W) DN; :param mask: (H, W) bool, not empty; :param on_part: (H, W) bool, where the part is.
     """
-    rows, columns = np.nonzero(mask)
-    window = tuple(
-        _span(int(at.min()), int(at.max()), length) for at, length in ((rows, mask.shape[0]), (columns, mask.shape[1]))
-    )
+    window = _window(mask)
     cut = mask[window]
     inside = ndimage.binary_dilation(cut, iterations=RIM)
     near = ndimage.binary_dilation(cut, iterations=REACH) & ~ndimage.binary_dilation(cut, iterations=GAP)
@@ -120,6 +117,29 @@ def crude_paste(source: Crop, target: Maps, rng: np.random.Generator, part: str)
 def parts_of(crops: Sequence[Crop]) -> tuple[str, ...]:
     """Return the physical parts, each once, in order of appearance."""
     return tuple(dict.fromkeys(crop.part for crop in crops))
+
+
+def _window(mask: Mask) -> tuple[slice, slice]:
+    """Return where a mask lies with a margin; of one that is larger than a window, where most of it is.
+
+    The middle of a bent scratch, or of two spots far apart, may show none of it.
+    """
+    rows, columns = np.nonzero(mask)
+    down, across = (
+        _span(int(at.min()), int(at.max()), length) for at, length in ((rows, mask.shape[0]), (columns, mask.shape[1]))
+    )
+    if max(np.ptp(rows), np.ptp(columns)) < LARGEST - 2 * MARGIN:
+        return down, across
+    size = (down.stop - down.start, across.stop - across.start)
+    share = ndimage.uniform_filter(mask.astype(np.float32), size, mode="constant")
+    share[~mask] = 0.0
+    row, column = np.unravel_index(int(share.argmax()), share.shape)
+    return _about(int(row), size[0], mask.shape[0]), _about(int(column), size[1], mask.shape[1])
+
+
+def _about(middle: int, size: int, length: int) -> slice:
+    low = max(0, min(middle - size // 2, length - size))
+    return slice(low, low + size)
 
 
 def _span(first: int, last: int, length: int) -> slice:
