@@ -73,8 +73,6 @@ def emulated(name: str, bit_depth: Depth, repeats: int) -> dict[str, Any]:
         "errors": errors,
         "worst": worst,
         "aims_met": {figure: worst.get(figure, np.inf) <= limit for figure, limit in AIMS.items()},
-        "linearity_error": [channel.transfer.linearity_error for channel in made.channels],
-        "lag1": [channel.noise.lag1_correlation for channel in made.channels],
         "normals_deg": _normals(cell, made.channels, levels),
         "findings": list(made.findings),
         "seconds_taking": round(taken - began, 1),
@@ -205,8 +203,8 @@ def _recipe(name: str, shape: tuple[int, ...]) -> Recipe:
     )
 
 
-def main() -> None:
-    """Run the benchmark."""
+def main() -> int:
+    """Run the benchmark; return 0 when everything reached what it must."""
     parser = argparse.ArgumentParser(description="How near a calibration comes to the truth.")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--repeats", type=int, default=16)
@@ -224,9 +222,11 @@ def main() -> None:
     report["folders"] = [folder(root, camera=HeldoutSensor()) for root in roots]
     if arguments.data is not None:
         report["folders"].append(folder(arguments.data, camera=None))
+    report["passed"] = passed(report)
     _show_others(report)
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    return 0 if report["passed"] else 1
 
 
 def _show(one: dict[str, Any]) -> None:
@@ -251,20 +251,50 @@ def _show_others(report: dict[str, Any]) -> None:
             gain = "no gain claimed" if row["gain_error"] is None else f"gain {100 * row['gain_error']:+.1f} %"
             level = 100 * row["sigma_error_at_half"]
             print(f"  {one['cell']:<12}{one['bits']:>3} bit {name:<8}{row['source']:<12}{gain:<18}sigma {level:+.1f} %")
-    print(f"\ndepth of field: {report['depth']}\nlamp that loses light: {report['drift']}\n\nbad input")
+    depth, drift = report["depth"], report["drift"]
+    focus = "not found"
+    if depth:
+        focus = (
+            f"focus off by {depth['focus_error_mm']:+.3f} mm, growth of the blur by {100 * depth['blur_error']:+.1f} %"
+        )
+    print(f"\ndepth of field: {focus}")
+    told = ", ".join(f"{name} {100 * (share or 0):+.2f} %" for name, share in drift.items() if name != "true_a_day")
+    print(f"a lamp that loses {-100 * drift['true_a_day']:.2f} % a day: told {told}\n\nbad input")
     for one in report["bad_input"]:
         print(f"  {'clear ' if one['clear'] else 'MISSED'} {one['input']}: {one['told']}")
     print("\npixels that the camera computed")
     for one in report["processed"]:
+        octaves = ", ".join(f"{power:.2f}" for power in one["spectrum"])
         print(f"  {'named ' if one['named'] else 'MISSED'} {one['pixels']}: lag 1 {one['lag1']:+.2f}; {one['told']}")
+        print(f"         noise power by octave, from the finest down: {octaves} (white: 1)")
     print("\nfolders without repeats")
     for one in report["folders"]:
-        print(f"  {one['folder']}: {one['parts']} parts, {one['kind']}, {one['sources']}")
-        print(f"    gain off by {one.get('gain_error')}, sigma at 100 DN by {one.get('sigma_error_at_100_dn')}")
+        print(f"  {one['folder']}: {one['parts']} parts, {one['kind']}, from {', '.join(one['sources'])}")
+        if "gain_error" in one:
+            noise = _percent(one["sigma_error_at_100_dn"])
+            print(f"    gain off by {_percent(one['gain_error'])}; noise at 100 DN by {noise}")
+        else:
+            print(f"    claims a gain: {'yes' if any(one['claims_a_gain']) else 'no'}")
+    print("\npassed" if report["passed"] else "\nNOT passed")
+
+
+def _percent(errors: Sequence[float | None]) -> str:
+    return ", ".join("none claimed" if error is None else f"{100 * error:+.1f} %" for error in errors)
+
+
+def passed(report: dict[str, Any]) -> bool:
+    """Tell whether every aim was met, every bad input told and everything computed named."""
+    return (
+        bool(report["depth"])
+        and all(met for one in report["emulated"] for met in one["aims_met"].values())
+        and all(one["clear"] for one in report["bad_input"])
+        and all(one["named"] for one in report["processed"])
+        and not any(any(one["claims_a_gain"]) for one in report["folders"] if "gain_error" not in one)
+    )
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except InspectdError as error:
         sys.exit(str(error))

@@ -64,6 +64,7 @@ def processed() -> list[dict[str, Any]]:
                 "named": (wanted in " ".join(said)) if wanted else not said,
                 "lag1": fitted.model.lag1_correlation,
                 "coloured": bool(fitted.model.autocorrelation),
+                "spectrum": fitted.transfer.spectrum,
             }
         )
     return rows

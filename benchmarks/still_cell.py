@@ -105,6 +105,13 @@ class StillCell:
                 row["prnu"] = known.prnu / truth.sensor.prnu - 1
             if known.dsnu_dn is not None:
                 row["dsnu"] = known.dsnu_dn / (truth.sensor.dsnu_e * noise.gain_dn_per_e) - 1
+            if known.saturation_e is not None:
+                true_e = (noise.saturation_dn - noise.offset_dn) / noise.gain_dn_per_e
+                row["saturation"] = known.saturation_e / true_e - 1
+            # The emulated sensor is straight and its noise white: what is told is the error.
+            if known.linearity_error is not None:
+                row["linearity"] = known.linearity_error
+            row["lag1"] = channel.noise.lag1_correlation
             flat = truth.flat_field(channel.channel, self.recipe.height, self.recipe.width)
             field = illumination.field(channel.illumination, self.recipe.height, self.recipe.width)
             shown, _ = illumination.cells(flat.astype(np.float64), np.ones(flat.shape, np.bool_))
