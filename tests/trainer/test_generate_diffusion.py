@@ -130,6 +130,14 @@ def test_a_saved_adapter_is_found_again(base: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
+def test_adapters_fitted_side_by_side_are_the_same(base: Path, tmp_path: Path) -> None:
+    both = replace(REQUEST, classes=("pit", "crack"), per_class=1)
+    alone = make(tmp_path / "one", base, both)
+    together = make(tmp_path / "two", base, both, workers=2)
+    assert [draft.provenance for draft in together] == [draft.provenance for draft in alone]
+    assert all(np.array_equal(a.stack, b.stack) for a, b in zip(alone, together, strict=True))
+
+
 def test_damaged_and_foreign_adapters_are_refused(base: Path, tmp_path: Path) -> None:
     make(tmp_path, base)
     file = next(tmp_path.glob("*.safetensors"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,9 @@ class Arm(Protocol):
 
     name: str
     base_digest: str  # of the weights that ship; empty without
+
+    def prepare(self, looks: Mapping[str, list[Look]], progress: ReportProgress, cancelled: Cancelled) -> None:
+        """Do beforehand, for all classes side by side, what :meth:`fit` would do for one after the other."""
 
     def fit(self, defect_class: str, looks: list[Look], progress: ReportProgress, cancelled: Cancelled) -> str:
         """Learn a class from its measured seeds; return the adapter's digest, empty when there is none."""

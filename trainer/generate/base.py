@@ -79,6 +79,8 @@ class GenerateRequest:
     #: Adapter training steps and denoising steps; only the diffusion arm reads them.
     fit_steps: int = 160
     sampling_steps: int = 20
+    #: Adapters that are fitted side by side, each in a process of its own.
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -85,6 +85,7 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
         raise DataError("there are no backgrounds to generate on; run harvest first")
     arm = _arm(request, scene, workdir, base)
     looks = {name: [look_at(seed, scene) for seed in scene.seeds[name]] for name in classes}
+    arm.prepare(looks, progress, cancelled)
     adapters = {name: arm.fit(name, looks[name], progress, cancelled) for name in classes}
     outlines = {name: [look.outline for look in looks[name]] for name in classes}
     total, done, started = request.per_class * len(classes), skip, time.monotonic()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy import ndimage
 
@@ -18,6 +20,9 @@ class CopyPaste:
 
     def __init__(self) -> None:
         self._looks: dict[str, dict[str, Look]] = {}
+
+    def prepare(self, looks: Mapping[str, list[Look]], progress: ReportProgress, cancelled: Cancelled) -> None:
+        """Nothing takes long here."""
 
     def fit(self, defect_class: str, looks: list[Look], progress: ReportProgress, cancelled: Cancelled) -> str:
         """Keep the measured seeds."""

@@ -7,6 +7,8 @@ of that scale or because denoisers smooth, is made up for with random-phase text
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch import nn
 from cell import digest
 from cell.frames import Stack
 from cell.imaging import contrast
+from trainer.crew import side_by_side
 from trainer.generate import adapter, denoiser
 from trainer.generate.base import (
     Appearance,
@@ -37,6 +40,23 @@ _START = 0.75
 _COARSEST = 4.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _AdapterFit:
+    """Fit one class's adapter and write it."""
+
+    base: Path
+    lessons: list[adapter.Lesson]
+    request: GenerateRequest
+    path: Path
+    defect_class: str
+
+    def __call__(self, progress: ReportProgress, cancelled: Cancelled) -> None:
+        network = denoiser.load(self.base).eval()
+        steps, seed, stage = self.request.fit_steps, self.request.random_seed, f"adapter {self.defect_class}"
+        adapted = adapter.fit(network, self.lessons, steps, seed, progress, cancelled, stage=stage)
+        adapter.save(adapted, self.path, denoiser.digest(network))
+
+
 class Diffusion:
     """See the module and `trainer.generate.arm`; adapters are kept in `folder` and found again by their facts."""
 
@@ -46,14 +66,28 @@ class Diffusion:
         self._scene = scene
         self._request = request
         self._folder = folder
+        self._base_file = base
         self._base: nn.Module = denoiser.load(base).eval()
         self.base_digest = denoiser.digest(self._base)
         self._render = Procedural(scene)
         self._adapted: dict[str, nn.Module] = {}
 
+    def prepare(self, looks: Mapping[str, list[Look]], progress: ReportProgress, cancelled: Cancelled) -> None:
+        """Fit the adapters that are not there yet, side by side."""
+        chores = [self._chore(name, own) for name, own in looks.items() if not self._path(name, own).exists()]
+        side_by_side(chores, self._request.workers, "adapters", progress=progress, cancelled=cancelled)
+
     def fit(self, defect_class: str, looks: list[Look], progress: ReportProgress, cancelled: Cancelled) -> str:
         """Fit the class's adapter, or load the one that these seeds gave before."""
         self._render.fit(defect_class, looks, progress, cancelled)
+        path = self._path(defect_class, looks)
+        if not path.exists():
+            self._chore(defect_class, looks)(progress, cancelled)
+        # Always from the file: a resumed run must compute with the very same network.
+        self._adapted[defect_class] = adapter.load(self._base, path, self.base_digest)
+        return digest.of_file(path)
+
+    def _path(self, defect_class: str, looks: list[Look]) -> Path:
         facts = {
             "base": self.base_digest,
             "seeds": sorted(
@@ -62,21 +96,11 @@ class Diffusion:
             "steps": self._request.fit_steps,
             "random_seed": self._request.random_seed,
         }
-        path = self._folder / f"{defect_class}-{digest.of_record(facts)[:16]}.safetensors"
-        if not path.exists():
-            adapted = adapter.fit(
-                self._base,
-                [adapter.lesson(look) for look in looks],
-                self._request.fit_steps,
-                self._request.random_seed,
-                progress,
-                cancelled,
-                stage=f"adapter {defect_class}",
-            )
-            adapter.save(adapted, path, self.base_digest)
-        # Always from the file: a resumed run must compute with the very same network.
-        self._adapted[defect_class] = adapter.load(self._base, path, self.base_digest)
-        return digest.of_file(path)
+        return self._folder / f"{defect_class}-{digest.of_record(facts)[:16]}.safetensors"
+
+    def _chore(self, defect_class: str, looks: list[Look]) -> _AdapterFit:
+        lessons = [adapter.lesson(look) for look in looks]
+        return _AdapterFit(self._base_file, lessons, self._request, self._path(defect_class, looks), defect_class)
 
     def appearance(
         self, window: Stack, shape: Shape, severity: float, defect_class: str, rng: np.random.Generator

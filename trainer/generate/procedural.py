@@ -5,6 +5,8 @@ It keeps no phase of a seed, so it can't copy one; what it can't do is invent st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,9 @@ class Procedural:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._looks: dict[str, list[Look]] = {}
+
+    def prepare(self, looks: Mapping[str, list[Look]], progress: ReportProgress, cancelled: Cancelled) -> None:
+        """Nothing takes long here."""
 
     def fit(self, defect_class: str, looks: list[Look], progress: ReportProgress, cancelled: Cancelled) -> str:
         """Keep the measured seeds."""
