@@ -25,6 +25,8 @@ _LENS_RATIO = 0.6
 _RESHAPED = 0.45
 #: A camera's gain takes its noise along: least share of the level's change that the noise shows.
 _GAIN_SHARE = 0.6
+#: Standard error of a mean of medians, in part-to-part deviations over the root of parts; noise goes together a little.
+_ROUGHNESS = 1.6
 
 _WORDS = {
     "level": "brightness",
@@ -65,6 +67,8 @@ class _Moves:
     alike: float  # of all lights together
     noise: float  # mean over the channels
     gained: float  # the noise's change as a share of the level's, both as logarithms
+    rough: float  # its standard error
+    lights: int
     detail: tuple[float, ...]  # mean over the channels, fine to coarse
     place: float
 
@@ -82,7 +86,7 @@ def diagnose(
     strongest = max((abs(value) for value in counted.values()), default=0.0)
     if 0 < strongest < 2 * _MOVED:
         counted = {name: value * 2 * _MOVED / strongest for name, value in counted.items()}
-    moves = _moves(counted, changes)
+    moves = _moves(counted, changes, deviation, parts)
     cause = _cause(moves)
     order = sorted(counted, key=lambda name: -abs(counted[name]))
     told = [name for name in order if counted[name]][:4] or order[:1]
@@ -95,7 +99,7 @@ _NAMED = {
     Cause.MATERIAL: "the surface looks different, as with another batch of material, tool or finish",
     Cause.LAMP: "a light gives more or less than before",
     Cause.LENS: "the pictures are less or more sharp, as with a lens out of focus or dirty",
-    Cause.CAMERA: "brightness and noise changed together, as with the camera's gain or exposure",
+    Cause.CAMERA: "brightness or noise changed alike under every light, as with the camera's gain or exposure",
     Cause.FIXTURE: "the parts lie elsewhere, as with a moved fixture or camera",
     Cause.UNKNOWN: "something changed that has no single likely cause",
     Cause.TOOLING: "the tools changed",
@@ -103,7 +107,9 @@ _NAMED = {
 }
 
 
-def _moves(counted: Mapping[str, float], changes: Mapping[str, float]) -> _Moves:
+def _moves(
+    counted: Mapping[str, float], changes: Mapping[str, float], deviation: Mapping[str, float], parts: int
+) -> _Moves:
     def of(kind: str) -> list[float]:
         return [value for name, value in counted.items() if name.partition(":")[0] == kind]
 
@@ -115,7 +121,8 @@ def _moves(counted: Mapping[str, float], changes: Mapping[str, float]) -> _Moves
         return max((abs(value) for kind in kinds for value in of(kind)), default=0.0)
 
     # The noise of one channel is rough, but the mean of all is not: it is not asked whether each can be seen.
-    noises = [value for name, value in changes.items() if name.startswith("noise:")]
+    noises = [name for name in changes if name.startswith("noise:")]
+    spread = math.sqrt(sum(deviation[name] ** 2 for name in noises)) / max(len(noises), 1)
     level = changes.get("level", 0.0)
     balance = of("balance")
     strongest = max(balance, key=abs, default=0.0)
@@ -126,7 +133,9 @@ def _moves(counted: Mapping[str, float], changes: Mapping[str, float]) -> _Moves
         profile=most("tilt-x", "tilt-y", "bow"),
         alike=max(abs(mean(kind)) for kind in ("tilt-x", "tilt-y", "bow")),
         noise=mean("noise"),
-        gained=float(np.mean(noises)) / level if noises and level else 0.0,
+        gained=float(np.mean([changes[name] for name in noises])) / level if noises and level else 0.0,
+        rough=_ROUGHNESS * spread / math.sqrt(max(parts, 1)) / abs(level) if noises and level else math.inf,
+        lights=len(balance),
         detail=tuple(mean(f"detail-{1 << scale}") for scale in range(4)),
         place=most("shift-x", "shift-y", "turn"),
     )
@@ -146,12 +155,22 @@ def _cause(moves: _Moves) -> Cause:
         (texture >= _MOVED and texture >= 0.5 * light, Cause.MATERIAL),
         (reshaped and abs(moves.level) >= _MOVED, Cause.MATERIAL),
         (not moves.even and abs(moves.balance) >= texture, Cause.LAMP),
-        (brighter, Cause.CAMERA if moves.gained >= _GAIN_SHARE else Cause.LAMP),
+        (brighter, Cause.CAMERA if _with_its_noise(moves) else Cause.LAMP),
         (abs(moves.noise) >= _MOVED, Cause.CAMERA),
         (moves.place >= _MOVED, Cause.FIXTURE),
         (moves.profile >= _MOVED, Cause.LAMP),
     )
     return next((cause for holds, cause in rules if holds), Cause.UNKNOWN)
+
+
+def _with_its_noise(moves: _Moves) -> bool:
+    """Tell whether the noise went with the light, as a gain takes it along, or may have where that can't be seen yet.
+
+    That several lamps change alike is the rarer case.
+    """
+    if moves.lights > 1 and 2 * moves.rough > 1 - _GAIN_SHARE:
+        return moves.gained + 2 * moves.rough >= _GAIN_SHARE
+    return moves.gained >= _GAIN_SHARE
 
 
 def _spreads(moves: _Moves) -> bool:

@@ -10,6 +10,9 @@ follows from the parts that shall pass between two false alarms of all charts to
 Small changes are never told, however sure they are: what is less than half of a feature's *relevant* change, and what
 is less than a part-to-part deviation, since shifts, days and lots move a line so much that runs well. While little was
 seen yet, that much more is allowed.
+
+Winsorised sums need some parts even for what can't be overlooked: so many parts running that lie far on one side are an
+alarm by themselves (a run rule, as in the Western Electric handbook of 1956).
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ WARM_UP, LEAST, MOST = 64, 300, 1500
 DELAY = 128
 #: Values count at most so many deviations, or a little more than is ordinary: one defective part is no change.
 _CLIP = 4.0
+#: Parts running, so many long-run deviations away on one side, that are an alarm by themselves.
+_RUN, _FAR = 5, 6.0
 _LEVELS = 8
 #: Blocks that a level needs to have a say on the long-run variance.
 _LEAST_BLOCKS = 40
@@ -248,13 +253,24 @@ class Charts:
         self._zero[0][self._upper == 0] = self.seen
         self._zero[1][self._lower == 0] = self.seen
         highest = np.maximum(self._upper, self._lower)
-        if float(highest.max()) < self._limit:
-            return None
-        first = int(highest.argmax())
-        side = 0 if self._upper[first] >= self._lower[first] else 1
-        order = np.argsort(-highest)
-        crossed = tuple(self.names[index] for index in order if highest[index] >= self._limit)
-        self.alarm = Alarm(self.seen, int(self._zero[side][first]) + 1, crossed)
+        if float(highest.max()) >= self._limit:
+            first = int(highest.argmax())
+            side = 0 if self._upper[first] >= self._lower[first] else 1
+            return self._alarmed(int(self._zero[side][first]) + 1, highest / self._limit)
+        nearest = self._running()
+        return self._alarmed(self.seen - _RUN + 1, nearest) if float(nearest.max()) >= 1 else None
+
+    def _running(self) -> Vector:
+        """Return how far away on one side the last parts all lie, (M,): 1 is an alarm."""
+        last = self._recent[(self.seen - 1 - np.arange(_RUN)) % DELAY] - self._mean
+        nearest = np.maximum(last.min(axis=0), -last.max(axis=0))
+        far: Vector = nearest / np.maximum(_FAR * self._long_run, self._relevant)
+        far[np.isinf(self._allow)] = 0.0
+        return far
+
+    def _alarmed(self, since: int, levels: Vector) -> Alarm:
+        crossed = tuple(self.names[index] for index in np.argsort(-levels) if levels[index] >= 1)
+        self.alarm = Alarm(self.seen, since, crossed)
         return self.alarm
 
     def state(self) -> dict[str, NDArray[Any]]:

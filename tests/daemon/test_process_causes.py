@@ -50,3 +50,12 @@ def test_what_the_spread_hides_says_nothing() -> None:
     found = diagnose(everywhere(noise=0.3, shift_x=0.3), RELEVANT, SPREAD | {"shift-x": 5.0})
     assert found.cause is Cause.CAMERA
     assert "noise" in found.sentence
+
+
+def test_light_that_changed_alike_everywhere_is_the_cameras_until_its_noise_says_otherwise() -> None:
+    rough = SPREAD | {name: 0.1 for name in NAMES if name.startswith("noise:")}
+    weaker = everywhere(level=-0.05, noise=0.0)
+    assert diagnose(weaker, RELEVANT, rough, parts=20).cause is Cause.CAMERA
+    assert diagnose(weaker, RELEVANT, rough, parts=400).cause is Cause.LAMP
+    alone = {name: value for name, value in weaker.items() if ":" not in name or name.endswith(":left")}
+    assert diagnose(alone, RELEVANT, rough, parts=20).cause is Cause.LAMP, "one lamp may well be weaker"

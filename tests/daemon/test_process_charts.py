@@ -71,6 +71,17 @@ def test_one_wild_part_is_no_change() -> None:
     assert first_alarm(charts(), values) is None
 
 
+def test_what_cannot_be_overlooked_is_found_with_the_fifth_part() -> None:
+    values = quiet(3000)
+    values[2200:2204] += 20  # four parts of another product
+    values[2500:, 4] -= 20
+    of = charts()
+    assert first_alarm(of, values) == 2504
+    assert of.alarm is not None
+    assert of.alarm.crossed == ("f4",)
+    assert of.alarm.since == 2501
+
+
 def test_what_does_not_matter_is_never_told() -> None:
     values = 0.01 * quiet(4000)
     values[2500:, 0] += 0.2  # twenty deviations, but a fifth of what matters
