@@ -169,6 +169,7 @@ class _Place:
 
     board: _Board
     folder: Path
+    at_work: bool = False
     told_to_leave: bool = False
 
 
@@ -183,6 +184,8 @@ def _join(parent: int, board: _Board, folder: Path) -> None:
 
     def leave(*_: object) -> None:
         place.told_to_leave = True
+        if not place.at_work:
+            os._exit(1)
 
     # The signal goes to the whole job, and a broken pool sends it too: the chore comes to a safe point, then all ends.
     signal.signal(signal.SIGTERM, leave)
@@ -199,9 +202,11 @@ def _do(index: int) -> bytes:
 
     with (place.folder / f"{index}.chore").open("rb") as stream:
         chore = _Borrower(stream, place.folder).load()
+    place.at_work = True
     try:
         result = chore(lambda progress: place.board.tell(index, progress), told_to_stop)
     finally:
+        place.at_work = False
         if place.told_to_leave:
             # Nobody may listen any more: waiting for the pool's word would be waiting for ever.
             os._exit(1)
