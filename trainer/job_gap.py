@@ -37,6 +37,9 @@ def gap(context: JobContext) -> dict[str, Any]:
     if not isinstance(parameters, GapParameters):
         raise JobError(f"job {context.job.job_id} has the parameters of another kind of job; ask for a new one")
     recipe, store = context.recipe, context.store
+    if unknown := sorted(set(parameters.classes) - set(recipe.class_names)):
+        known = ", ".join(recipe.class_names)
+        raise DataError(f"{recipe.recipe_id} has no defect class {', '.join(unknown)}; it has {known}")
     calibration = store.calibration(recipe.recipe_id)
     backgrounds = {b.background_id: b for b in store.backgrounds(recipe.recipe_id, Split.LEARN)}
     seeds, rows = balanced(
