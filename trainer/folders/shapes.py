@@ -174,17 +174,25 @@ def _filled(outline: Points, shape: tuple[int, int]) -> Mask:
     slack = 1.0
     if min(xs) < -slack or min(ys) < -slack or max(xs) > width + slack or max(ys) > height + slack:
         raise DataError(f"its outline leaves the {width}x{height} picture; was the picture scaled after labelling?")
-    left, top = max(0, math.floor(min(xs))), max(0, math.floor(min(ys)))
-    wide, tall = min(width, math.ceil(max(xs)) + 1) - left, min(height, math.ceil(max(ys)) + 1) - top
-    # Pillow draws the rim as well; on a grid four times as fine that is an eighth of a pixel, and the majority decides.
-    fine = 4
-    picture = Image.new("L", (wide * fine, tall * fine))
-    corners = [((x - left) * fine - 0.5, (y - top) * fine - 0.5) for x, y in outline]
-    ImageDraw.Draw(picture).polygon(corners, fill=1, outline=0)
-    share = np.asarray(picture).reshape(tall, fine, wide, fine).sum(axis=(1, 3), dtype=np.int32)
-    part = share * 2 >= fine * fine
     drawn: Mask = np.zeros(shape, np.bool_)
-    drawn[top : top + tall, left : left + wide] = part if part.any() else share > 0
+    corners = np.asarray(outline, np.float64)
+    following = np.roll(corners, -1, axis=0)
+    for row in range(max(0, math.floor(min(ys))), min(height, math.ceil(max(ys)))):
+        centre = row + 0.5
+        cuts = (corners[:, 1] <= centre) != (following[:, 1] <= centre)
+        (x, y), (on_x, on_y) = corners[cuts].T, following[cuts].T
+        # A pixel belongs to the half-open span in which its centre lies, so neighbours share none.
+        spans = np.ceil(np.sort(x + (centre - y) / (on_y - y) * (on_x - x)) - 0.5).astype(int).clip(0, width)
+        for first, last in zip(spans[::2], spans[1::2], strict=True):
+            drawn[row, first:last] = True
+    return drawn if drawn.any() else _rim(outline, shape)
+
+
+def _rim(outline: Points, shape: tuple[int, int]) -> Mask:
+    """Return the pixels along an outline so thin that it encloses the centre of none."""
+    picture = Image.new("1", (shape[1], shape[0]))
+    ImageDraw.Draw(picture).polygon([(math.floor(x), math.floor(y)) for x, y in outline], outline=1)
+    drawn: Mask = np.asarray(picture, np.bool_)
     return drawn
 
 
