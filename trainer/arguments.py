@@ -151,7 +151,7 @@ class Export(Record):
     """``inspectd.export``."""
 
     recipe_id: Name
-    format: Literal["mvtec", "coco"]
+    format: Literal["mvtec", "coco", "yolo"]
     directory: Path
 
 

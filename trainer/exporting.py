@@ -1,10 +1,12 @@
-"""Accepted candidates and good parts for other tools: as an MVTec AD tree or as a COCO data set.
+"""Accepted candidates and good parts for other tools: as an MVTec AD tree, a COCO or a YOLO data set.
 
 ::
 
     mvtec: train/good/NAME.png                       coco: images/NAME.png
            test/<class>/NAME.png                           annotations.json (masks as run lengths: exact)
-           ground_truth/<class>/NAME_mask.png
+           ground_truth/<class>/NAME_mask.png        yolo: images/train/NAME.png
+                                                           labels/train/NAME.txt (outlines; holes are filled)
+                                                           data.yaml
 
 Pixels stay as the camera gave them: PNG with 8 or 16 bits. A part under several lights gives one picture for each
 channel, ``NAME_<channel>.png``, with the same mask. Candidates that nobody accepted, and planted ones, are left out.
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -31,7 +34,7 @@ from cell.recipes import Recipe
 from cell.store.files import disk_errors
 from cell.store.learning import LearningStore
 
-Format = Literal["mvtec", "coco"]
+Format = Literal["mvtec", "coco", "yolo"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +63,7 @@ def export(
     if directory.exists():
         raise DataError(f"{directory} exists already; name a new folder for the export")
     part = directory.with_name(f".{directory.name}.part")
-    write = _write_mvtec if layout == "mvtec" else _write_coco
+    write = {"mvtec": _write_mvtec, "coco": _write_coco, "yolo": _write_yolo}[layout]
     try:
         with disk_errors(directory):
             shutil.rmtree(part, ignore_errors=True)
@@ -156,6 +159,31 @@ def run_lengths(mask: Mask) -> list[int]:
     bounds = np.concatenate([[0], edges, [flat.size]])
     lengths: list[int] = np.diff(bounds).tolist()
     return [0, *lengths] if flat[0] else lengths
+
+
+def _write_yolo(folder: Path, recipe: Recipe, pictures: Iterator[_Picture]) -> int:
+    """Write Ultralytics' layout for segmentation; training tools split off their own part for validation."""
+    # Here and not above: it needs SciPy, which the service does without.
+    from trainer.outlines import outlines
+
+    images, labels = folder / "images" / "train", folder / "labels" / "train"
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    files = 1
+    for picture in pictures:
+        _write_png(images / f"{picture.name}.png", picture.pixels)
+        lines = []
+        if picture.mask is not None:
+            number = recipe.class_names.index(picture.defect_class)
+            size = np.array(picture.mask.shape[::-1], np.float64)
+            for corners in outlines(picture.mask):
+                lines.append(" ".join([str(number), *(f"{share:.6f}" for share in (np.array(corners) / size).ravel())]))
+        (labels / f"{picture.name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        files += 2
+    names = dict(enumerate(recipe.class_names))
+    document = {"path": ".", "train": "images/train", "val": "images/train", "names": names}
+    (folder / "data.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return files
 
 
 def _write_png(path: Path, pixels: NDArray[Any]) -> None:

@@ -102,7 +102,9 @@ def train(
 def export(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="New folder.")],
-    layout: Annotated[Literal["mvtec", "coco"], typer.Option("--format", help="Layout of the folder.")] = "mvtec",
+    layout: Annotated[
+        Literal["mvtec", "coco", "yolo"], typer.Option("--format", help="Layout of the folder.")
+    ] = "mvtec",
     recipe: RecipeOption = "",
 ) -> None:
     """Write accepted candidates and good parts for other tools."""

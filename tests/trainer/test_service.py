@@ -34,6 +34,7 @@ from tests.trainer.service_support import (
     until,
     write_config,
 )
+from trainer.folders.yolo import read_yolo
 from trainer.process import child_command
 from trainer.service import TrainerService
 
@@ -296,6 +297,13 @@ def test_accepted_candidates_are_exported_whole_for_other_tools(cell: Callable[.
     for start, stop in zip(runs[1::2], runs[2::2], strict=False):
         flat[start:stop] = True
     assert np.array_equal(flat.reshape(mask.shape, order="F"), mask)
+
+    c.ask("inspectd.export", recipe_id="disc", format="yolo", directory=str(tmp_path / "yolo"))
+    listing = read_yolo(tmp_path / "yolo")
+    assert (len(listing.entries), listing.misfits) == (2 * (len(c.store.backgrounds("disc", Split.LEARN)) + 1), [])
+    (marked,) = (entry for entry in listing.entries if entry.picture.stem == f"{ids[1]}_right")
+    assert [region.label for region in marked.regions] == ["pit"]
+    assert np.array_equal(marked.regions[0].shape.mask(mask.shape), mask)
     assert list(tmp_path.glob(".*.part")) == []
 
 
