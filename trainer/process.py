@@ -19,10 +19,10 @@ from cell.clock import Monotonic
 from cell.errors import JobError
 from trainer.reports import Report, ReportReader
 
-#: Libraries that start as many threads as there are cores unless told otherwise. NumPy's algebra gets one: its threads
-#: spin after every small product, and a fit of one thread took the processor time of three beside them.
-_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+#: Libraries that start as many threads as there are cores unless told otherwise. A job takes its cores as processes
+#: (:mod:`trainer.crew`): four threads that sleep while they wait, as beside a line they must, made an update take twice
+#: as long as one does, spinning ones took the line's cores, and NumPy's spun whatever torch was told.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 def child_command(job_id: str) -> tuple[str, ...]:
@@ -33,13 +33,10 @@ def child_command(job_id: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "trainer.child", job_id, "--parent", str(os.getpid()), "--report")
 
 
-def child_environment(threads: int, config: Path | None, base: Mapping[str, str]) -> dict[str, str]:
-    """Return the child's environment: the service's, without its line to systemd and with a bound on threads."""
+def child_environment(config: Path | None, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the child's environment: the service's, without its line to systemd and with one thread a process."""
     environment = {key: value for key, value in base.items() if key not in {"NOTIFY_SOCKET", "WATCHDOG_USEC"}}
-    environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads)) | dict.fromkeys(_ONE_THREAD, "1")
-    # Threads that wait must sleep: spinning ones take the cores from the line and from the thread they wait for.
-    # Beside other work an update of four threads took 3.8 s spinning and 0.33 s sleeping.
-    environment["OMP_WAIT_POLICY"] = "PASSIVE"
+    environment |= dict.fromkeys(_THREAD_VARIABLES, "1")
     environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     if config is not None:
         environment["INSPECTD_CONFIG"] = str(config)

@@ -86,7 +86,7 @@ class TrainerService:
                 self._store,
                 jobs_folder(state),
                 command,
-                child_environment(settings.trainer.threads, config, os.environ),
+                child_environment(config, os.environ),
                 self._publish,
                 patience=patience,
             )

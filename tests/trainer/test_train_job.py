@@ -360,7 +360,7 @@ def test_the_real_child_refuses_a_forged_manifest(cell: Cell) -> None:
         cell.store,
         cell.folder / "state" / "jobs",
         child_command,
-        child_environment(1, cell.config, os.environ),
+        child_environment(cell.config, os.environ),
         lambda _: None,
         patience=DEFAULT_PATIENCE,
     )
