@@ -34,7 +34,7 @@ _AMOUNTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _MUCH = 5.0
 #: Kinds of texture that are told apart (face, rib, rim), windows that one needs, and what tells them apart: power in
 #: these rings of frequency (cycles per pixel) and so many directions, as so many principal components.
-_MOST_KINDS, _KIND_WINDOWS = 6, 96
+_MOST_KINDS, _KIND_WINDOWS = 6, 48
 _RINGS, _DIRECTIONS, _COMPONENTS = (0.03, 0.09, 0.16, 0.25, 0.4), 4, 6
 #: Noise that was smoothed has next to no power at some frequencies; it counts as so much, of white noise's.
 _LEAST_POWER = 0.05
