@@ -179,6 +179,11 @@ def test_what_can_not_be_made_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="no confirmed seeds of class pit"):
         attempt([], BACKGROUNDS)
+    pits = [seed for seed in SEEDS if seed.defect_class == "pit"]
+    with pytest.raises(DataError, match="class pit has 2 confirmed seeds"):
+        attempt(pits[:2], BACKGROUNDS)
+    with pytest.raises(DataError, match="all 3 seeds of class pit are of part p1"):
+        attempt([replace(seed, part_id="p1") for seed in pits[:3]], BACKGROUNDS)
     with pytest.raises(DataError, match="no backgrounds"):
         attempt(SEEDS, [])
     with pytest.raises(DataError, match="choose one of"):

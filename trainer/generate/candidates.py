@@ -38,6 +38,8 @@ ARMS = ("diffusion", "procedural", "copypaste")
 #: Attempts for one candidate before the class is given up: almost every attempt succeeds.
 _ATTEMPTS = 25
 _LEAST_PIXELS = 4
+#: Of a class; the research note's leaders begin at three, and an adapter needs one part to be stopped by.
+_FEWEST_SEEDS = 3
 #: Least share of the planned outline that must be seen to have changed.
 _LEAST_SEEN = 0.2
 _MOST_CLIPPED = 0.5
@@ -75,7 +77,7 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
 
     :param workdir: adapters are kept there and found again after an interruption.
     :param skip: leave out the first candidates, in order: they were stored before an interruption.
-    :raises DataError: for an unknown arm, a class without seeds, or no backgrounds.
+    :raises DataError: for an unknown arm, a class with fewer than three seeds or all of one part, or no backgrounds.
     :raises JobError: when a class gives nothing visible in many attempts.
     :raises JobCancelled: when `cancelled` says so.
     """
@@ -103,8 +105,19 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
 def _by_class(seeds: Sequence[SeedSample], classes: Sequence[str]) -> dict[str, tuple[SeedSample, ...]]:
     found = {name: tuple(seed for seed in seeds if seed.defect_class == name) for name in classes}
     for name, members in found.items():
+        parts = {seed.part_id for seed in members}
         if not members:
             raise DataError(f"there are no confirmed seeds of class {name}; confirm some or leave the class out")
+        if len(members) < _FEWEST_SEEDS:
+            raise DataError(
+                f"class {name} has {len(members)} confirmed seeds, and from fewer than {_FEWEST_SEEDS} nobody can tell "
+                "what varies; confirm more or leave the class out"
+            )
+        if len(parts) < 2:
+            raise DataError(
+                f"all {len(members)} seeds of class {name} are of part {next(iter(parts))}, so what belongs to the "
+                "defect and what to the part can't be told; confirm some of another part or leave the class out"
+            )
     return found
 
 
