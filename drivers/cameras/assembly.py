@@ -53,6 +53,8 @@ class Assembly:
 
     def __init__(self, camera: str) -> None:
         self.camera = camera
+        #: What the camera cuts its exposures to, whatever it says of them, us; 0: nothing.
+        self.exposes_in_us = 0.0
         self._sequence = Sequence()
         self._clock = ExposureWindow()
         self._recipe: Recipe | None = None
@@ -102,7 +104,8 @@ class Assembly:
             stamp = delivery.timestamp_ns if told.timestamp is None else round(told.timestamp * armed.tick_ns)
             count = self._sequence.admit(channel.name, delivery.block_id, stamp, told.frame_counter)
             if exposed is not None:
-                check_haste(channel.name, actual[0], *exposed)
+                rest = actual[0] % self.exposes_in_us if self.exposes_in_us else 0.0
+                check_haste(channel.name, actual[0] - rest, *exposed)
                 self._clock.check(channel.name, stamp, *exposed)
                 self._require_no_loss(delivery, channel)
             pixels = allocate((recipe.height, recipe.width), armed.pixel_format.dtype)

@@ -77,6 +77,8 @@ class PylonCamera:
         self._exposer = Exposer(self._features, self.readiness, self._takes_trigger)
         self._assembly = Assembly(settings.device)
         self.name, self.emulated = self._open()
+        # The emulator exposes whole milliseconds: below one not at all.
+        self._assembly.exposes_in_us = 1000.0 if self.emulated else 0.0
 
     @property
     def features(self) -> GenApiFeatures:

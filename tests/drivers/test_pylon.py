@@ -151,6 +151,14 @@ def test_a_frame_that_something_else_triggered_is_stale_and_the_next_one_is_righ
     assert np.array_equal(frame.pixels, scene.shown)
 
 
+def test_exposures_below_a_millisecond_which_the_emulator_leaves_out_are_no_stale_frames(
+    camera: PylonCamera, recipe: Recipe
+) -> None:
+    short = recipe.channels[0].model_copy(update={"exposure_us": 900.0})
+    for _ in range(40):
+        assert camera.expose(short).exposure_us == pytest.approx(900.0)
+
+
 def test_a_frame_of_another_size_is_named(camera: PylonCamera, scene: Pictures, recipe: Recipe) -> None:
     scene.size = (recipe.height // 2, recipe.width)
     assert fault_of(_fails(camera, recipe)) is AcquisitionFault.WRONG_SIZE
