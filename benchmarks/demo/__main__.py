@@ -191,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=_FOLDER, help="emptied and filled anew")
     parser.add_argument("--per-class", type=int, default=25, help="candidates of each class")
     parser.add_argument("--planted", type=int, default=10, help="known-bad candidates hidden among them")
-    parser.add_argument("--updates", type=int, help="training updates of each fit, instead of the trainer's own")
+    parser.add_argument("--updates", type=int, default=1200, help="training updates of each fit; the trainer's own: 0")
     parser.add_argument("--threads", type=int, default=max(1, min(4, os.cpu_count() or 1)), help="of the trainer")
     return parser
 
