@@ -53,7 +53,7 @@ class CrossValidation:
 class LeaveOneOut:
     """How a fold's model goes on to one that has seen all parts but one."""
 
-    share: float = 1 / 16  # of the fold's updates: 100 of 1600
+    share: float = 1 / 32  # of the fold's updates: 100 of 3200
     learning_rate: float = 1e-3
     #: Good parts are left out one by one when a picture of theirs is among the strongest `reach` x the allowed share.
     reach: float = 4.0
