@@ -20,6 +20,8 @@ from trainer.calibration_series import BALL, FLAT, REPEATS, Level
 Floats = NDArray[np.float64]
 
 _STEADY = 0.01
+#: Series shorter than this tell no change an hour: it would be flicker, multiplied by thousands.
+_SHORTEST_S = 60.0
 _SECONDS_AN_HOUR, _SECONDS_A_DAY = 3600.0, 86_400.0
 
 
@@ -229,7 +231,7 @@ def _flicker(levels: Sequence[Level], name: str) -> float | None:
 
 def _drift(levels: Sequence[Level], name: str) -> float | None:
     for level in _series(levels, name):
-        if level.seconds:
+        if level.seconds and max(level.seconds) - min(level.seconds) >= _SHORTEST_S:
             drift = illumination.drift_of(level.stills[name].levels, level.seconds)
             return 0.0 if drift is None else round(drift * _SECONDS_AN_HOUR, 6)
     return None

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
-from cell.calibration import Calibration, ChannelCalibration, SeriesKind
+from cell.calibration import Calibration, ChannelCalibration, Illumination, SeriesKind
 from cell.errors import NotFound
 from cell.wire.answers import parsed
 from daemon.ctl import render
@@ -198,7 +198,7 @@ def _channels(one: Calibration) -> None:
     )
     render.table(headers, noise, "")
     render.line("")
-    lights = ("CHANNEL", "MEAN DN", "FALL-OFF", "LIGHT", "FLICKER", "FROM", "MTF50", "PSF PX", "DIRECTION")
+    lights = ("CHANNEL", "MEAN DN", "FALL-OFF", "LIGHT", "FLICKER", "DRIFT", "FROM", "MTF50", "PSF PX", "DIRECTION")
     render.table(lights, [_light_row(channel) for channel in one.channels], "")
 
 
@@ -227,11 +227,20 @@ def _light_row(channel: ChannelCalibration) -> tuple[object, ...]:
         _share(light.falloff, 0),
         _share(light.relative_intensity, 0),
         _share(light.flicker, 2),
+        _drift(light),
         light.source,
         f"{sharp.mtf50:.3f}" if sharp else "-",
         f"{channel.psf_sigma_px:.2f}" if channel.psf_sigma_px else "-",
         f"({direction.x:+.2f}, {direction.y:+.2f}, {direction.z:+.2f})" if direction else "-",
     )
+
+
+def _drift(light: Illumination) -> str:
+    """Say how the light changes: over the good parts' days where they tell, or within the repeats."""
+    for value, unit in ((light.drift_per_day, "day"), (light.drift_per_hour, "hour")):
+        if value is not None:
+            return f"{100 * value:+.2f} % a {unit}"
+    return "-"
 
 
 def _answer(context: typer.Context, recipe: str) -> tuple[Session, dict[str, Any]]:

@@ -242,6 +242,16 @@ def test_lamps_that_age_over_the_good_parts_are_told() -> None:
     assert any("a day over the good parts" in finding for finding in found.findings)
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(0.1, None), (10.0, -0.36)])
+def test_a_series_of_a_second_tells_no_change_an_hour(seconds: float, told: float | None) -> None:
+    rng = np.random.default_rng(5)
+    sets = [[SENSOR.digitise(patches() * (1 - 0.001 * n), 0.0, rng) for _ in (0, 1)] for n in range(16)]
+    series = reduce(np.asarray(sets, np.uint16), RECIPE, "repeats", seconds=[seconds * n for n in range(16)])
+    for channel in made(levels=(series, dark())).channels:
+        drift = channel.illumination.drift_per_hour
+        assert drift is None if told is None else drift == pytest.approx(told, rel=0.1)
+
+
 def test_nothing_to_calibrate_from_is_refused() -> None:
     with pytest.raises(CalibrationError, match="harvest backgrounds first"):
         calibrate(RECIPE, Evidence(), calibration_id="three", now=NOW)
