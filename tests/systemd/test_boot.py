@@ -29,7 +29,7 @@ pytestmark = [
 
 #: What runs inside once the machine is up. It writes one JSON object of facts to /facts.json and switches off.
 CHECK = r"""
-import json, os, pwd, signal, subprocess, threading, time, urllib.request
+import json, os, pwd, shutil, signal, subprocess, threading, time, urllib.request
 from cell.errors import InspectdError
 from cell.wire.client import Client
 
@@ -93,6 +93,20 @@ facts["web_write"] = as_service(web, "touch /var/lib/inspectd/x /run/inspectd/x 
 facts["web_keys"] = as_service(web, "ls /var/lib/inspectd/keys")
 facts["web_user"] = as_service(web, "id -un; id -gn; cat /var/lib/inspectd/trainer.lock")
 
+# What a job does to fit side by side, under all that the trainer's unit forbids.
+unit = open(f"/etc/systemd/system/{trainer}.service").read()
+unit = unit.replace("Type=notify", "Type=oneshot").replace("WatchdogSec=60", "")
+# The shell waits for multiprocessing's own helper, which ends after its parent.
+start = "/bin/sh -c '/opt/inspectd/bin/python /crew.py; sleep 2'"
+unit = unit.replace("/opt/inspectd/bin/inspectd-trainer --config /etc/inspectd/inspectd.toml", start)
+with open("/etc/systemd/system/crew.service", "w") as stream:
+    stream.write(unit + "\n")
+shutil.copytree(f"/etc/systemd/system/{trainer}.service.d", "/etc/systemd/system/crew.service.d")
+with open("/etc/systemd/system/crew.service.d/here.conf", "a") as stream:
+    stream.write("WatchdogSec=0\n")
+facts["crew_started"] = shell("systemctl daemon-reload; systemctl start crew")
+facts["crew"] = shell("cat /var/lib/inspectd/crew")
+
 # A process that hangs is killed by its watchdog and comes back.
 os.kill(pid, signal.SIGSTOP)
 facts["watchdog"] = until(lambda: show(trainer, "NRestarts") == "1" and show(trainer, "ActiveState") == "active", 120)
@@ -103,10 +117,23 @@ shell(f"systemctl restart {trainer}")
 # While a restart is planned the state is "activating": "failed" is for good.
 until(lambda: show(trainer, "ActiveState") == "failed")
 facts["wrong_setting"] = [show(trainer, "ActiveState"), show(trainer, "ExecMainStatus"), show(trainer, "NRestarts")]
-facts["journal"] = shell("journalctl --no-pager -o cat -u inspectd -u inspectd-trainer -u inspectd-web -n 80")
+facts["journal"] = shell("journalctl --no-pager -o cat -u crew -u inspectd -u inspectd-trainer -u inspectd-web -n 80")
 with open("/facts.json", "w") as stream:
     json.dump(facts, stream)
 shell("systemctl exit --force --force")
+"""
+
+CREW = """
+import os
+from trainer.crew import side_by_side
+
+def chore(progress, cancelled):
+    return os.getpid()
+
+if __name__ == "__main__":
+    found = side_by_side([chore, chore], 2, "work")
+    with open("/var/lib/inspectd/crew", "w") as stream:
+        stream.write("well" if os.getpid() not in found else str(found))
 """
 
 CHECK_UNIT = """
@@ -166,6 +193,7 @@ def build(root: Path) -> None:
         drop_in.write_text(f"[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib PYLON_CAMEMU=1\n{soon}")
     (root / "etc/systemd/system/look.service").write_text(CHECK_UNIT)
     (root / "check.py").write_text(CHECK)
+    (root / "crew.py").write_text(CREW)
     # An environment where the units look for it: the running one's libraries under /opt, where the sandbox sees them.
     programs = root / "opt/inspectd/bin"
     programs.mkdir(parents=True)
@@ -250,6 +278,10 @@ def test_it_is_locked_in(facts: dict[str, Any]) -> None:
     assert facts["write_state"] == "written"
     assert "opt" not in facts["see_home"]
     assert facts["see_home"].count("denied") == 2
+
+
+def test_fits_run_side_by_side_under_all_that_the_unit_forbids(facts: dict[str, Any]) -> None:
+    assert (facts["crew_started"], facts["crew"]) == ("", "well"), facts["journal"]
 
 
 def test_the_pages_are_served_by_a_user_who_can_write_nothing(facts: dict[str, Any]) -> None:
