@@ -257,6 +257,8 @@ class Charts:
             first = int(highest.argmax())
             side = 0 if self._upper[first] >= self._lower[first] else 1
             return self._alarmed(int(self._zero[side][first]) + 1, highest / self._limit)
+        if float((np.abs(values - self._mean) / self._long_run).max()) < _FAR:
+            return None
         nearest = self._running()
         return self._alarmed(self.seen - _RUN + 1, nearest) if float(nearest.max()) >= 1 else None
 
