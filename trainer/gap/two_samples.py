@@ -19,7 +19,7 @@ Labels = NDArray[np.bool_]
 
 FOLDS = 5
 _RIDGE = 0.1
-_PERMUTATIONS, _RESAMPLES = 200, 400
+_PERMUTATIONS, _EDIT_PERMUTATIONS, _RESAMPLES = 200, 120, 400
 #: Standard deviations beyond which a figure of one window says no more.
 _CLIP = 3.0
 
@@ -42,11 +42,13 @@ def told_apart(
     seed: int = 0,
     *,
     permutations: int = _PERMUTATIONS,
+    resamples: int = _RESAMPLES,
 ) -> Told:
     """Return how well a classifier tells synthetic from real windows.
 
     :param tables: descriptions (N, F) of the same windows, each with a kernel of its own.
     :param synthetic: (N,) bool; :param parts: physical part of each window.
+    :param resamples: of the interval; with 0 it is the value itself.
     """
     rng = np.random.default_rng(seed)
     folds, hats = _hats(tables, synthetic, parts, rng)
@@ -56,7 +58,7 @@ def told_apart(
     draws = [_permuted(synthetic, groups, rng) for _ in range(permutations)]
     null = np.array([auroc(_scores(folds, hats, labels), labels) for labels in draws])
     p = float((1 + (null >= value).sum()) / (1 + permutations))
-    low, high = _interval(scores, synthetic, groups, rng)
+    low, high = _interval(scores, synthetic, groups, rng, resamples) if resamples else (value, value)
     return Told(value, low, high, p, scores)
 
 
@@ -74,7 +76,7 @@ def edits_told(
     groups = _groups(parts)
     everything = np.arange(len(groups))
     every: list[tuple[Table, Labels]] = []
-    null = np.zeros(_PERMUTATIONS)
+    null = np.zeros(_EDIT_PERMUTATIONS)
     for _ in range(halvings):
         edited = _halved(groups, rng)
         tables = [np.where(edited[:, None], new, old) for old, new in zip(before, after, strict=True)]
@@ -255,10 +257,10 @@ def _resampled(synthetic: Labels, groups: NDArray[np.intp], rng: np.random.Gener
 
 
 def _interval(
-    scores: Table, synthetic: Labels, groups: NDArray[np.intp], rng: np.random.Generator
+    scores: Table, synthetic: Labels, groups: NDArray[np.intp], rng: np.random.Generator, resamples: int
 ) -> tuple[float, float]:
     drawn = []
-    for _ in range(_RESAMPLES):
+    for _ in range(resamples):
         rows = _resampled(synthetic, groups, rng)
         drawn.append(auroc(scores[rows], synthetic[rows]))
     low, high = np.quantile(drawn, (0.05, 0.95))
