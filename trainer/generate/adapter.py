@@ -23,6 +23,7 @@ from cell.errors import JobCancelled, ModelError
 from cell.jobs import Progress
 from trainer.generate import denoiser
 from trainer.generate.base import Cancelled, ReportProgress
+from trainer.generate.flank import flank_of, lit
 from trainer.generate.looks import Look, render
 
 RANK, ALPHA = 8, 16
@@ -64,7 +65,7 @@ def lesson(look: Look) -> Lesson:
     distance = resized(look.distance[None], height, width)[0] * scale
     soft = np.clip(distance + 0.5, 0, 1)
     target = resized(look.contrast, height, width) * soft / denoiser.UNIT
-    smooth = render(look.course, distance)
+    smooth = render(look.course, distance) + lit(flank_of(look.slopes), distance)
     background = resized(look.background, height, width)
     return Lesson(
         part_id=look.seed.part_id,

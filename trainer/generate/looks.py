@@ -17,9 +17,9 @@ from cell.defects import Mask
 from cell.imaging import contrast
 from cell.imaging.contrast import Maps
 from trainer.generate.base import Scene, SeedSample, Shape
+from trainer.generate.flank import BINS, Slopes, depth_of, flank_of, lit, slopes_of
 from trainer.generate.plan import Outline, outline_of, signed_distance
 
-_BINS = 6
 _MARGIN = 12
 #: Texture finer than this many pixels (Gaussian sigma) is compared with the surroundings'.
 _FINE = 2.0
@@ -36,7 +36,8 @@ class Look:
     """One seed, ready to be learned from. Window arrays have the seed's bounding box with a margin.
 
     `contrast` (K, h, w) log contrast against the estimated background, `corner` its row and column in the picture;
-    `distance` (h, w) pixels to the drawn-in outline; `course` (K, _BINS) mean contrast at relative depths 0..1;
+    `distance` (h, w) pixels to the drawn-in outline; `course` (K, BINS) mean contrast at relative depths 0..1, `slopes`
+    what the flanks add to it;
     `texton` (K, a, b) what the course leaves over, scaled so that white noise convolved with it has that texture;
     `fine_ratio` is fine texture inside over outside, `background` (K, h, w) the texture of the estimated background.
     """
@@ -47,6 +48,7 @@ class Look:
     background: Maps
     distance: NDArray[np.float32]
     course: NDArray[np.float32]
+    slopes: Slopes
     texton: Maps
     fine_ratio: float
 
@@ -68,6 +70,7 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
     mask = drawn_in(log, marked, known)
     distance = signed_distance(mask)
     course = _course(log, distance)
+    slopes = slopes_of(log - render(course, distance), distance)
     whole = np.zeros_like(seed.mask)
     whole[window] = mask
     return Look(
@@ -77,7 +80,8 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
         background=np.where(marked, 0, log).astype(np.float32),
         distance=distance,
         course=course,
-        texton=_texton(log - render(course, distance), mask, known & ~marked),
+        slopes=slopes,
+        texton=_texton(log - render(course, distance) - lit(flank_of(slopes), distance), mask, known & ~marked),
         fine_ratio=_fine_ratio(log, mask, known & ~marked),
     )
 
@@ -114,8 +118,8 @@ def part_mask(seed: SeedSample, scene: Scene) -> Mask:
 
 def render(course: NDArray[np.float32], distance: NDArray[np.float32]) -> Maps:
     """Return the log contrast (K, h, w) that a course gives an outline; 0 outside."""
-    depth = np.clip(distance / max(float(distance.max()), 1.0), 0, 1)
-    knots = (np.arange(_BINS) + 0.5) / _BINS
+    depth = depth_of(distance)
+    knots = (np.arange(BINS) + 0.5) / BINS
     rendered = np.stack([np.interp(depth, knots, row) for row in course])
     inside: Maps = (rendered * np.clip(distance + 0.5, 0, 1)).astype(np.float32)
     return inside
@@ -160,11 +164,11 @@ def _window(mask: Mask) -> tuple[slice, slice]:
 def _course(log: Maps, distance: NDArray[np.float32]) -> NDArray[np.float32]:
     inside = distance > 0
     depth = np.clip(distance[inside] / max(float(distance.max()), 1.0), 0, 1 - 1e-6)
-    index = (depth * _BINS).astype(np.intp)
-    count = np.bincount(index, minlength=_BINS)
-    course = np.stack([np.bincount(index, weights=c[inside], minlength=_BINS) / np.maximum(count, 1) for c in log])
+    index = (depth * BINS).astype(np.intp)
+    count = np.bincount(index, minlength=BINS)
+    course = np.stack([np.bincount(index, weights=c[inside], minlength=BINS) / np.maximum(count, 1) for c in log])
     # Empty bins of small masks take their neighbour's value.
-    for position in range(1, _BINS):
+    for position in range(1, BINS):
         if count[position] == 0:
             course[:, position] = course[:, position - 1]
     return course.astype(np.float32)

@@ -14,6 +14,7 @@ from cell.frames import Stack
 from cell.imaging import contrast
 from cell.imaging.contrast import Maps
 from trainer.generate.base import Appearance, Cancelled, ReportProgress, Scene, Shape
+from trainer.generate.flank import flank_of, lit
 from trainer.generate.looks import Look, distance_of, random_phase, render
 
 
@@ -52,7 +53,11 @@ class Procedural:
         look = self.pick(defect_class, shape)
         other = self._looks[defect_class][int(rng.integers(len(self._looks[defect_class])))]
         share = float(rng.uniform(0.0, 0.5))
-        return render((1 - share) * look.course + share * other.course, distance)
+        flank = (1 - share) * self._flank(defect_class, look) + share * self._flank(defect_class, other)
+        return render((1 - share) * look.course + share * other.course, distance) + lit(flank, distance)
+
+    def _flank(self, defect_class: str, look: Look) -> NDArray[np.float32]:
+        return flank_of(look.slopes, [one.slopes for one in self._looks[defect_class] if one is not look])
 
     def pick(self, defect_class: str, shape: Shape) -> Look:
         """Return the look of the seed that gave the shape."""
