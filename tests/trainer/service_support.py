@@ -119,7 +119,7 @@ def add_seeds(store: LearningStore, learn: int, held_out: int = 0) -> list[Seed]
     return seeds
 
 
-def add_calibration(store: LearningStore) -> str:
+def add_calibration(store: LearningStore, calibration_id: str = "cal-1") -> str:
     flat = Illumination(grid=((1.0, 1.0), (1.0, 1.0)), mean_dn=120)
     noise = NoiseModel(gain_dn_per_e=0, read_noise_dn=2, offset_dn=0, saturation_dn=255, lag1_correlation=0)
     channels = tuple(
@@ -128,7 +128,7 @@ def add_calibration(store: LearningStore) -> str:
     )
     return store.add_calibration(
         Calibration(
-            calibration_id="cal-1",
+            calibration_id=calibration_id,
             recipe_id="disc",
             kind=CalibrationKind.DEGRADED,
             channels=channels,

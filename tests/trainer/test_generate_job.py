@@ -13,6 +13,7 @@ import pytest
 from cell import settings
 from cell.errors import CalibrationError, ConfigurationError, DataError, JobCancelled
 from cell.jobs import Job, JobKind, Progress
+from cell.process import Cause
 from tests.trainer.service_support import RECIPE, add_backgrounds, add_calibration, add_seeds, open_store, write_config
 from trainer.context import JobContext
 from trainer.generate.candidates import ARMS
@@ -113,6 +114,17 @@ def test_without_what_it_needs_nothing_is_made(tmp_path: Path) -> None:
         assert cell.made(job) == []
     finally:
         cell.store.close()
+
+
+def test_a_calibration_of_before_a_change_is_refused_with_fresh_backgrounds(cell: Cell) -> None:
+    cell.store.process.declare("disc", Cause.LENS, "Ada")
+    add_backgrounds(cell.store, 3)
+    job = cell.job(per_class=1)
+    with pytest.raises(CalibrationError, match="the lens changed on"):
+        cell.run(job)
+    assert cell.made(job) == []
+    add_calibration(cell.store, "cal-2")
+    assert cell.run(job)["candidates"] == 2
 
 
 def test_a_wrong_base_folder_is_told(cell: Cell) -> None:
