@@ -94,7 +94,7 @@ class Seed(Record):
     confirmed_by: str = ""  # or refused by
     taken_at: datetime
     reason: str = ""  # why it was refused
-    regions: tuple[SeedRegion, ...] = ()  # as harvest proposed them; the mask counts, which a person may have changed
+    regions: tuple[SeedRegion, ...] = ()  # as harvest proposed them, or as a person drew them; the mask counts
     proposed_by: str = ""  # who called the part bad: plc, operator, another station, or anomaly
     anomaly: float = 0.0  # how unlike good parts it is: 1 is a good part's typical score; 0 when nobody measured
 

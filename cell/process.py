@@ -93,6 +93,15 @@ class Standing(Record):
     fresh: dict[Rests, int]  # how many there are of the present state
     asks: tuple[str, ...]
 
+    def why(self, kind: Rests) -> str:
+        """Return the newest change that makes a kind stale, as the end of a sentence; empty when there is none."""
+        made = [change for change in self.changes if kind in RENEWS[change.what]]
+        if not made:
+            return ""
+        newest = max(made, key=lambda change: change.since)
+        what = "a change of the process" if newest.what is Cause.UNKNOWN else f"the change of {newest.what.value}"
+        return f"{what} on {newest.since:%Y-%m-%d %H:%M} UTC ({newest.state.value} by {newest.by})"
+
 
 def asks_for(stale: dict[Rests, tuple[str, ...]], fresh: dict[Rests, int]) -> tuple[str, ...]:
     """Return what a person is asked for: what rests on the old state and has nothing of the present one beside it."""

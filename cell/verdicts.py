@@ -42,6 +42,7 @@ class Verdict(Record):
     job_id: str
     part_id: str
     physical_part: str = ""  # as the trigger said; empty: the part id is the part's own
+    lot: str = ""  # as the trigger said
     meas_id: str = ""
     product_id: str = ""
     recipe_id: str

@@ -201,6 +201,7 @@ class Archive:
             emulated=frames.emulated,
             at=verdict.created_at,
             physical_part=verdict.physical_part,
+            lot=verdict.lot,
         )
         try:
             self._store.archive.add(part)

@@ -105,10 +105,12 @@ class SingleParameters(Arguments):
     """What a trigger may say beside the part's id.
 
     `physical_part` is the part's own id where `PartId` names a view, a pass or an exposure of it: pictures of one
-    physical part are never on two sides of a split.
+    physical part are never on two sides of a split. `lot` is the part's; where the split's plan goes by lot, a lot is
+    never on two sides either.
     """
 
     physical_part: ExternalId = ""
+    lot: ExternalId = ""
 
 
 class StartArguments(Arguments):
@@ -143,6 +145,7 @@ class AnnounceArguments(Arguments):
     meas_id: ExternalId = ""
     product_id: ExternalId = ""
     physical_part: ExternalId = ""
+    lot: ExternalId = ""
 
 
 class ResultArguments(Arguments):
@@ -181,6 +184,7 @@ class ReportArguments(Arguments):
     defect_class: Name | None = None
     source: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "plc"
     physical_part: ExternalId = ""  # as in `SingleParameters`
+    lot: ExternalId = ""
 
 
 class HarvestArguments(Arguments):

@@ -250,6 +250,7 @@ class Dispatcher:
             defect_class=arguments.defect_class or "",
             source=arguments.source,
             physical_part=arguments.physical_part,
+            lot=arguments.lot,
             at=self._rooms.log.now().astimezone(UTC),
         )
         self._rooms.harvester.report(report)

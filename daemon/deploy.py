@@ -20,6 +20,7 @@ from typing import Any
 from cell.errors import DataError, ModelError, StateError
 from cell.events import ModelPromoted
 from cell.models import ModelManifest
+from cell.process import Rests
 from cell.recipes import Recipe
 from cell.store.files import disk_errors, sync_folder
 from cell.store.learning import LearningStore
@@ -106,6 +107,7 @@ class Deployer:
     def listing(self, recipe_id: str | None) -> list[Result]:
         """Return the models of the store, newest first, and where each is deployed."""
         found = self._learning.models(recipe_id or "")
+        standing = {recipe: self._learning.process.standing(recipe) for recipe in {one.recipe_id for one in found}}
         active = {recipe: self._active_digest(recipe) for recipe in {manifest.recipe_id for manifest in found}}
         return [
             {
@@ -120,6 +122,9 @@ class Deployer:
                 "emulated": manifest.emulated,
                 "threshold": manifest.threshold,
                 "active": manifest.onnx_digest == active[manifest.recipe_id],
+                "stale": standing[manifest.recipe_id].why(Rests.MODELS)
+                if manifest.model_id in standing[manifest.recipe_id].stale.get(Rests.MODELS, ())
+                else "",
             }
             for manifest in found
         ]

@@ -103,6 +103,7 @@ class Inspector:
             job_id=part.job_id,
             part_id=part.part_id,
             physical_part=part.physical_part,
+            lot=part.lot,
             meas_id=part.meas_id,
             product_id=part.product_id,
             recipe_id=part.recipe.recipe_id,

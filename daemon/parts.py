@@ -33,6 +33,7 @@ class Part:
     received: float
     created_at: datetime
     physical_part: str = ""
+    lot: str = ""
     meas_id: str = ""
     product_id: str = ""
     configuration_id: str = ""
@@ -67,6 +68,7 @@ class Part:
             job_id=self.job_id,
             part_id=self.part_id,
             physical_part=self.physical_part,
+            lot=self.lot,
             meas_id=self.meas_id,
             product_id=self.product_id,
             recipe_id=self.recipe.recipe_id,

@@ -183,7 +183,7 @@ class _Guard:
         return all(report.source != ACCEPTANCE for report in self._line.reports.of_part(part.part_id))
 
     def _of(self, recipe_id: str) -> tuple[frozenset[str], frozenset[str]]:
-        pictures = {background.image.digest for background in self._learning.backgrounds(recipe_id)}
+        pictures = {background.image.digest for background in self._learning.backgrounds(recipe_id, withdrawn=True)}
         pictures |= {seed.image.digest for seed in self._learning.seeds(recipe_id)}
         splits = self._learning.splits(recipe_id)
         held_out = frozenset(part for part, split in splits.items() if split is Split.HELD_OUT)

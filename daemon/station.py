@@ -171,7 +171,7 @@ class Station:
             PartId=arguments.part_id,
             MeasId=arguments.meas_id,
             ProductId=arguments.product_id,
-            Parameters=SingleParameters(physical_part=arguments.physical_part),
+            Parameters=SingleParameters(physical_part=arguments.physical_part, lot=arguments.lot),
         )
         part = self._part(self.prepared, single, request)
         if now.state is State.ERROR:
@@ -265,6 +265,7 @@ class Station:
             trigger_id=self._store.next_trigger_id(),
             part_id=arguments.PartId,
             physical_part=arguments.Parameters.physical_part,
+            lot=arguments.Parameters.lot,
             recipe=prepared.recipe,
             received=request.received if request is not None else self._clock(),
             created_at=self._log.now(),

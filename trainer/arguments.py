@@ -42,6 +42,7 @@ class Generate(Record):
     severity: tuple[Severity, Severity] | None = None
     random_seed: RandomSeed = 0
     planted_bad: int = Field(default=0, ge=0, le=1000)
+    stale: bool = False
 
 
 class Gap(Record):

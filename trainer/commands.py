@@ -20,6 +20,7 @@ from cell.store.learning import LearningStore
 from cell.wire.messages import Command
 from cell.wire.server import Request
 from trainer import arguments
+from trainer.backgrounds import for_candidates
 from trainer.exporting import export
 from trainer.jobs import Runner
 from trainer.parameters import checked
@@ -142,8 +143,7 @@ class Commands:
             raise DataError(
                 f"{recipe.recipe_id} has no defect class {', '.join(unknown)}; it has {', '.join(recipe.class_names)}"
             )
-        if not self._store.backgrounds(recipe.recipe_id, Split.LEARN):
-            raise DataError(f"there are no backgrounds of {recipe.recipe_id} to generate on; run harvest first")
+        for_candidates(self._store, recipe.recipe_id, stale=asked.stale)
         seeds = self._store.seeds(recipe.recipe_id, state=SeedState.CONFIRMED, split=Split.LEARN)
         with_seeds = {seed.defect_class for seed in seeds}
         missing = sorted(set(asked.classes) - with_seeds) or ([] if with_seeds else list(recipe.class_names))

@@ -11,7 +11,7 @@ labels, by a pattern, or by its name up to ``_e<digit>``; all pictures of a part
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from cell import digest
 from cell.defects import Mask, Split
 from cell.errors import DataError, StateError
 from cell.frames import StoredStack
+from cell.imaging import production
 from cell.imaging.folders import Misfit, physical_part, read_picture
 from cell.imaging.twins import Fingerprint, fingerprint
 from cell.recipes import Recipe
@@ -126,12 +127,14 @@ class FolderImport:
         unknown = sorted(set(self._wishes.classes.values()) - set(self._recipe.class_names))
         if unknown:
             raise DataError(f"{self._recipe.recipe_id} has no class {', '.join(unknown)}; {self._known_classes()}")
+        references = self._store.checks.references(self._recipe.recipe_id)
         seen: dict[str, FrameFiles] = {}
         prints: dict[str, Fingerprint] = {}
         for frames in self._grouped(listing.entries, survey):
             self._go_on()
             try:
                 stack, regions = self._load(frames)
+                self._check_light(stack, regions, references)
             except DataError as error:
                 survey.misfits.append(Misfit(frames.entries[0].picture, str(error)))
                 continue
@@ -231,6 +234,19 @@ class FolderImport:
             metadata=self._metadata(frames),
         )
         return stack, self._regions(frames, shape)
+
+    def _check_light(
+        self, stack: StoredStack, regions: list[tuple[str, Mask]], references: Sequence[Sequence[float]]
+    ) -> None:
+        """Raise `DataError` for a picture whose channels are not as bright as on the good parts that are there.
+
+        Nothing else is known of how a folder's pictures were lit; with few good parts nothing is said.
+        """
+        defect = np.any([mask for _, mask in regions], axis=0) if regions else None
+        found = production.levels(stack.pixels, defect)
+        unlike = production.lit_otherwise(found, references, self._recipe.channel_names)
+        if unlike:
+            raise DataError(f"it was not lit as production is: {'; '.join(unlike)}")
 
     def _metadata(self, frames: FrameFiles) -> dict[str, Any]:
         facts: dict[str, Any] = {

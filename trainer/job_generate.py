@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from cell.defects import SeedState, Split
+from cell.defects import Background, SeedState, Split
 from cell.errors import ConfigurationError, DataError, JobError
 from cell.jobs import Progress
 from cell.store.calibrations import current
+from trainer.backgrounds import for_candidates
 from trainer.context import JobContext
 from trainer.datasets import check_fits
 from trainer.generate import denoiser
@@ -40,11 +41,16 @@ def generate(context: JobContext) -> dict[str, Any]:
     seeds = _seeds(context, parameters.classes)
     present = {seed.defect_class for seed in seeds}
     classes = parameters.classes or tuple(name for name in recipe.class_names if name in present)
-    backgrounds = _backgrounds(context)
+    found = for_candidates(store, recipe.recipe_id, stale=parameters.stale)
+    backgrounds = _backgrounds(context, found)
     per_class, spoilt = plant(len(classes), parameters)
     stored = len(store.candidates.list(recipe.recipe_id, job_id=context.job.job_id, limit=per_class * len(classes)))
     request = GenerateRequest(
-        arm=parameters.arm, per_class=per_class, classes=classes, random_seed=parameters.random_seed
+        arm=parameters.arm,
+        per_class=per_class,
+        classes=classes,
+        random_seed=parameters.random_seed,
+        workers=context.settings.trainer.threads,
     )
     if parameters.severity is not None:
         request = replace(request, severity=parameters.severity)
@@ -68,7 +74,8 @@ def generate(context: JobContext) -> dict[str, Any]:
             rng = np.random.default_rng((parameters.random_seed, index))
             draft = spoil(genuine, background.stack, background.allowed, recipe.bit_depth, rng)
         store.candidates.add(context.job.job_id, recipe.recipe_id, draft)
-    return _result(context, per_class * len(classes))
+    stale = len(store.backgrounds(recipe.recipe_id, Split.LEARN)) - len(backgrounds)
+    return _result(context, per_class * len(classes)) | ({"stale_backgrounds_left_out": stale} if stale else {})
 
 
 def plant(class_count: int, parameters: GenerateParameters) -> tuple[int, frozenset[int]]:
@@ -102,8 +109,7 @@ def _seeds(context: JobContext, classes: Sequence[str]) -> list[SeedSample]:
     return samples
 
 
-def _backgrounds(context: JobContext) -> Mapping[str, BackgroundSample]:
-    found = context.store.backgrounds(context.recipe.recipe_id, Split.LEARN)
+def _backgrounds(context: JobContext, found: Sequence[Background]) -> Mapping[str, BackgroundSample]:
     samples = {}
     for index, background in enumerate(found):
         context.go_on()

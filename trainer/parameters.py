@@ -41,6 +41,8 @@ class GenerateParameters(Record):
     random_seed: RandomSeed = 0
     #: How many known-bad candidates are hidden among the others, in all.
     planted_bad: int = Field(default=0, ge=0, le=1000)
+    #: Also on backgrounds from before a change of the process.
+    stale: bool = False
 
     @model_validator(mode="after")
     def _range_in_order(self) -> Self:

@@ -14,6 +14,7 @@ from cell.store.candidates import CandidateRow
 from cell.store.learning import LearningStore
 from cell.wire.messages import Command
 from trainer import arguments
+from trainer.backgrounds import told
 
 Result = dict[str, Any]
 
@@ -28,9 +29,9 @@ class ReviewCommands:
         self._store = store
 
     def backgrounds(self, command: Command) -> Result:
-        """List the good parts of a recipe."""
+        """List the good parts of a recipe, and which of them are withdrawn or stale."""
         asked = arguments.read(command, arguments.OfRecipe)
-        return {"backgrounds": [b.model_dump(mode="json") for b in self._store.backgrounds(asked.recipe_id)]}
+        return told(self._store, asked.recipe_id)
 
     def seeds(self, command: Command) -> Result:
         """List the real defects of a recipe, proposed ones too."""

@@ -45,6 +45,10 @@ class Facts:
         """Tell whether a part is on the learning side."""
         return self.splits.get(f"{recipe_id}/{part_id}") == Split.LEARN.value
 
+    def withdrawn(self, background_id: str) -> bool:
+        """Tell whether a background was taken back: sets issued before keep it, none is issued with it."""
+        return self.entry("background-withdrawn", background_id) is not None
+
     def accepted(self, candidate_id: str, *, people_only: bool = False) -> Entry | None:
         """Return the newest decision about a candidate when it accepts (and a person took it), else None."""
         entry = self.entry("decision", candidate_id)

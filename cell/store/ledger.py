@@ -40,12 +40,14 @@ _log = logging.getLogger(__name__)
 
 #: What an entry states, about which subject:
 #: split: `recipe/part`; background, seed, candidate: its id; display, decision: a candidate; training-set: a manifest.
-#: split-plan: a recipe; split-refused: `recipe/part` that somebody wanted on the other side, `recipe/` for the plan.
+#: split-plan: a recipe; split-refused: `recipe/part` that somebody wanted on the other side, `recipe/` for the plan;
+#: background-withdrawn: a background.
 Kind = Literal[
     "split",
     "split-plan",
     "split-refused",
     "background",
+    "background-withdrawn",
     "seed",
     "candidate",
     "display",

@@ -27,6 +27,7 @@ class ArchivedPart(Record):
     emulated: bool
     at: datetime
     physical_part: str = ""  # as the trigger said
+    lot: str = ""  # as the trigger said
     #: When and why the file was given up; the row stays.
     removed_at: datetime | None = None
     removed_because: str = ""
@@ -41,6 +42,7 @@ class PartReport(Record):
     source: str = Field(min_length=1)
     at: datetime
     physical_part: str = ""  # empty: not said
+    lot: str = ""  # empty: not said
 
 
 class Deployment(Record):
@@ -84,6 +86,16 @@ class PartReports:
             rows = connection.exec_driver_sql(
                 "SELECT record FROM part_reports WHERE part_id = ? ORDER BY number", (part_id,)
             ).all()
+        return tuple(PartReport.model_validate_json(row[0]) for row in rows)
+
+    def bad(self) -> tuple[PartReport, ...]:
+        """Return the last report about each part that was called bad in it, oldest first; reads all reports."""
+        statement = (
+            "SELECT record FROM part_reports WHERE number IN (SELECT max(number) FROM part_reports GROUP BY part_id) "
+            "AND json_extract(record, '$.outcome') = ? ORDER BY number"
+        )
+        with self._database.read() as connection:
+            rows = connection.exec_driver_sql(statement, (Outcome.NG.value,)).all()
         return tuple(PartReport.model_validate_json(row[0]) for row in rows)
 
 

@@ -24,6 +24,7 @@ from cell.store.seed_checks import SeedChecks
 from cell.store.splits import SplitBook, other_side
 from cell.store.tables import backgrounds, ledger, seeds
 from cell.store.taking_in import TakingIn
+from cell.store.withdrawals import Withdrawals
 
 #: How the name of a reviewer or confirmer ends who is none.
 NOT_A_PERSON = "(not a person)"
@@ -33,7 +34,7 @@ class RealImages:
     """Splits, backgrounds and seeds. Every one of them is sealed in the gate's ledger when it is added or confirmed.
 
     `split_book` has the plans, the sides and the attempts to change them, `checks` what a seed must fulfil; `folders`
-    takes many pictures in at once.
+    takes many pictures in at once; `withdrawals` has the backgrounds that turned out bad.
     """
 
     def __init__(self, database: Database, chain: Ledger, pictures: Pictures, clock: WallClock) -> None:
@@ -44,6 +45,7 @@ class RealImages:
         self._prints = Prints(database, pictures)
         self.split_book = SplitBook(database, chain)
         self.checks = SeedChecks(database, self._prints, pictures)
+        self.withdrawals = Withdrawals(database, chain)
         self.folders = TakingIn(database, chain, pictures, self._prints, self.split_book, clock)
 
     def assign_split(self, recipe_id: str, part_id: str, split: Split, *, lot: str = "") -> None:
@@ -84,7 +86,8 @@ class RealImages:
         """Return the side on which a part's picture must stand; nothing is recorded.
 
         The part's own side when it has one; else that of the part under another name whose near-duplicate the picture
-        is; else held out when it was `set_aside`; else `otherwise`, or what the recipe's plan says.
+        is; else its lot's where the plan goes by lot; else held out when it was `set_aside`; else `otherwise`, or what
+        the recipe's plan says.
         """
         known = self.split_of(recipe_id, part_id)
         if known is not None:
@@ -93,6 +96,9 @@ class RealImages:
         twin = None if like is None else self.split_of(recipe_id, like.picture.part_id)
         if twin is not None:
             return twin
+        same_lot = self.split_book.of_lot(recipe_id, lot)
+        if same_lot is not None:
+            return same_lot
         if set_aside:
             return Split.HELD_OUT
         return self.split_book.choose(recipe_id, part_id, lot) if otherwise is None else otherwise
@@ -152,15 +158,18 @@ class RealImages:
         with self._database.read() as connection:
             return get_background(connection, background_id)
 
-    def backgrounds(self, recipe_id: str, split: Split | None = None) -> tuple[Background, ...]:
-        """Return the backgrounds of a recipe in the order they were added."""
+    def backgrounds(
+        self, recipe_id: str, split: Split | None = None, *, withdrawn: bool = False
+    ) -> tuple[Background, ...]:
+        """Return the backgrounds of a recipe in the order they were added, the `withdrawn` ones only when asked for."""
         statement = sa.select(backgrounds.c.record).where(backgrounds.c.recipe_id == recipe_id)
         with self._database.read() as connection:
             texts = connection.scalars(statement.order_by(backgrounds.c.background_id)).all()
         found = (Background.model_validate_json(text) for text in texts)
-        return tuple(background for background in found if split is None or background.split is split)
+        gone = set() if withdrawn else self.withdrawals.of(recipe_id).keys()
+        return tuple(one for one in found if (split is None or one.split is split) and one.background_id not in gone)
 
-    def propose_seed(
+    def propose_seed(  # noqa: PLR0913 (one row; what a harvest knows beside the picture is keyword-only)
         self,
         recipe_id: str,
         part_id: str,
@@ -171,6 +180,7 @@ class RealImages:
         *,
         lot: str = "",
         found: SeedFinding | None = None,
+        taken_at: datetime | None = None,
     ) -> Seed:
         """Keep a defective part's frame set with a proposed mask (H, W) bool and class, for a person to confirm.
 
@@ -192,7 +202,7 @@ class RealImages:
             box=box,
             state=SeedState.PROPOSED,
             split=split,
-            taken_at=self._clock(),
+            taken_at=taken_at or self._clock(),
             **dict(found or SeedFinding()),
         )
         self._prints.keep(recipe_id, seed.image.digest, stack.pixels)
@@ -217,6 +227,9 @@ class RealImages:
         before a correction lose their validity. Raises `NotFound`, `DataError` for a wrong mask or a seed that does not
         fit, `GateError` for a nameless or contradictory person.
         """
+        # Here and not above: it needs SciPy, which a service that only lists seeds does without.
+        from cell.imaging.redrawn import regions_of_mask
+
         check_reviewer(person, is_person=is_person)
         known = self.seed(seed_id)
         stack = self._pictures.read_image(known.image)
@@ -229,6 +242,7 @@ class RealImages:
             "defect_class": defect_class,
             "mask": self._pictures.write_mask(path, mask),
             "box": box,
+            "regions": regions_of_mask(mask, self._pictures.read_mask(known.mask), known.regions),
             "state": SeedState.CONFIRMED,
             "confirmed_by": person,
         }

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Literal
@@ -127,11 +127,18 @@ class SplitBook:
                 share = int.from_bytes(hashlib.sha256(part_id.encode()).digest()[:4]) / 2**32
                 return Split.HELD_OUT if share < plan.held_out_share else Split.LEARN
             sides = list(_sides(connection, recipe_id))
-        same = [side.split for side in sides if side.lot == lot]
-        if same:
-            return same[0]
+        same = _of_lot(sides, lot)
+        if same is not None:
+            return same
         held = sum(side.split is Split.HELD_OUT for side in sides)
         return Split.HELD_OUT if sides and held < plan.held_out_share * (len(sides) + 1) else Split.LEARN
+
+    def of_lot(self, recipe_id: str, lot: str) -> Split | None:
+        """Return the side on which a lot stands; None for a new lot, or where the plan does not go by lot."""
+        with self._database.read() as connection:
+            if not lot or _plan(connection, recipe_id).by != "lot":
+                return None
+            return _of_lot(_sides(connection, recipe_id), lot)
 
     def assign(self, writer: LedgerWriter, recipe_id: str, part_id: str, split: Split, lot: str) -> None:
         """Seal a part's side inside a transaction; the same again changes nothing.
@@ -230,6 +237,10 @@ def _plan(connection: sa.Connection, recipe_id: str) -> SplitPlan:
 def _sides(connection: sa.Connection, recipe_id: str) -> Iterator[PartSide]:
     for subject, split, lot in connection.execute(_of_recipe("split", recipe_id, "$.split", "$.lot")):
         yield PartSide(part_id=subject.removeprefix(f"{recipe_id}/"), split=Split(split), lot=lot or "")
+
+
+def _of_lot(sides: Iterable[PartSide], lot: str) -> Split | None:
+    return next((side.split for side in sides if side.lot == lot), None)
 
 
 def _refused(connection: sa.Connection, recipe_id: str) -> Iterator[RefusedChange]:

@@ -217,7 +217,9 @@ def _select(recipe: Recipe, wanted: Selection, rows: Rows, facts: Facts) -> list
     good = [
         row
         for row in rows.backgrounds.values()
-        if facts.learns_from(name, row.part_id) and fits("background", row.background_id)
+        if facts.learns_from(name, row.part_id)
+        and fits("background", row.background_id)
+        and not facts.withdrawn(row.background_id)
     ]
     if not good:
         raise GateError(f"there are no backgrounds of {name} to learn from; run inspectctl harvest")
@@ -240,6 +242,7 @@ def _select(recipe: Recipe, wanted: Selection, rows: Rows, facts: Facts) -> list
         and facts.accepted(row.candidate_id, people_only=wanted.people_only) is not None
         and fits("candidate", row.candidate_id)
         and _sources_learn(row, rows, facts)
+        and not facts.withdrawn(row.provenance.background_id)
     ]
     capped = [row for defect_class in wanted.classes for row in _capped(defect_class, synthetic, bad, wanted)]
     if wanted.synthetic_ratio > 0 and not capped:
@@ -376,7 +379,8 @@ def _check_nothing_changed(connection: sa.Connection, last_sequence: int, picked
     changed = set(
         connection.scalars(
             sa.select(ledger.c.subject).where(
-                ledger.c.sequence > last_sequence, ledger.c.kind.in_(("decision", "seed"))
+                ledger.c.sequence > last_sequence,
+                ledger.c.kind.in_(("decision", "seed", "background-withdrawn")),
             )
         )
     )

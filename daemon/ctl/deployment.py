@@ -39,12 +39,14 @@ def models(context: typer.Context, recipe: Annotated[str, typer.Option(help="Onl
             model["threshold"],
             "validated" if model["validated"] else "not validated",
             "people" if model["reviewed_by_people"] else "script",
-            "active" if model["active"] else "",
+            ", ".join(word for word in ("active", "stale") if model[word]),
         )
         for model in found
     ]
     headers = ("MODEL", "DIGEST", "RECIPE", "MADE", "THRESHOLD", "EVALUATION", "REVIEW", "")
     render.table(headers, rows, "no models; inspectctl train makes one")
+    for why in sorted({model["stale"] for model in found if model["stale"]}):
+        render.line(f"! stale ones learned from before {why}; train and deploy a new one, see inspectctl process")
 
 
 def deploy(

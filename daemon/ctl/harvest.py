@@ -118,7 +118,11 @@ def _show(context: typer.Context, found: dict[str, Any]) -> None:
             ("recipe", found["recipe_id"]),
             ("while parts run", "yes" if found["running"] else "no"),
             ("looked at", f"{found['looked_at']} parts, {found['waiting']} wait for company"),
-            ("backgrounds", f"{found['backgrounds']}, parts held out among them: {found['held_out_parts']}"),
+            (
+                "backgrounds",
+                f"{found['backgrounds']}, parts held out among them: {found['held_out_parts']}; "
+                f"withdrawn: {found['withdrawn']}",
+            ),
             ("seeds", seeds),
             ("enough", _enough(found)),
             ("cost to the line", f"{cost['mean_ms']} ms a part, {cost['max_ms']} ms at most, {cost['parts']} parts"),

@@ -31,15 +31,28 @@ def register(app: typer.Typer) -> None:
 def backgrounds(context: typer.Context, recipe: RecipeOption = "") -> None:
     """List the good parts that candidates are made on."""
     session = session_of(context)
-    found = session.trainer("inspectd.backgrounds", {"recipe_id": session.recipe(recipe)})["backgrounds"]
+    found = session.trainer("inspectd.backgrounds", {"recipe_id": session.recipe(recipe)})
     if session.as_json:
-        render.as_json({"backgrounds": found})
+        render.as_json(found)
         return
+    withdrawn, stale = found["withdrawn"], found["stale"]
     rows = [
-        (b.background_id, b.part_id, b.lot, b.split, render.when(b.taken_at), session.settings.state_dir / b.image.path)
-        for b in parsed(_BACKGROUNDS, found, "backgrounds")
+        (
+            b.background_id,
+            b.part_id,
+            b.lot,
+            "withdrawn" if b.background_id in withdrawn else f"{b.split}{', stale' * (b.background_id in stale)}",
+            render.when(b.taken_at),
+            session.settings.state_dir / b.image.path,
+            withdrawn.get(b.background_id, ""),
+        )
+        for b in parsed(_BACKGROUNDS, found["backgrounds"], "backgrounds")
     ]
-    render.table(("BACKGROUND", "PART", "LOT", "USE", "TAKEN", "PICTURE"), rows, "no backgrounds; run harvest first")
+    headers = ("BACKGROUND", "PART", "LOT", "USE", "TAKEN", "PICTURE", "WHY")
+    render.table(headers, rows, "no backgrounds; run harvest first")
+    for why in sorted(set(stale.values())):
+        count = sum(one == why for one in stale.values())
+        render.line(f"! {count} of them {why}: nothing is generated on them; gather new ones with inspectctl harvest")
 
 
 def generate(  # noqa: PLR0913, PLR0917 (an option each)
@@ -51,6 +64,7 @@ def generate(  # noqa: PLR0913, PLR0917 (an option each)
     severity: Annotated[str, typer.Option(help="LOW:HIGH, in units of the noise sigma.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     planted_bad: Annotated[int, typer.Option(min=0, help="Known-bad ones among them, to test the reviewer.")] = 0,
+    stale: Annotated[bool, typer.Option(help="Also on backgrounds from before a change of the process.")] = False,
     wait: Wait = False,
 ) -> None:
     """Make candidates for review."""
@@ -62,6 +76,7 @@ def generate(  # noqa: PLR0913, PLR0917 (an option each)
         "per_class": per_class,
         "random_seed": seed,
         "planted_bad": planted_bad,
+        "stale": stale,
     }
     if severity:
         arguments["severity"] = _range(severity)

@@ -21,11 +21,12 @@ import queue
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from cell.defects import Split
-from cell.errors import DataError, InspectdError
+from cell.errors import DataError, InspectdError, SplitError
 from cell.frames import FrameSet, StoredStack
 from cell.store.images import read_stack, stored
 from cell.store.layout import StateDir
@@ -33,7 +34,7 @@ from cell.store.learning import LearningStore
 from cell.store.line import LineStore
 from cell.store.line_records import ArchivedPart, PartReport
 from cell.verdicts import Outcome, Verdict
-from daemon.harvest import keeping, memory
+from daemon.harvest import keeping, memory, withdrawn
 from daemon.harvest.memory import Gathered, Shown
 from daemon.harvest.nursery import LEAST
 from daemon.harvest.quality import Finding, Subject, examine, remember
@@ -90,6 +91,7 @@ class Harvester:
         self._lock = threading.Lock()
         self._gathered: dict[str, Gathered] = {}
         self._queue: queue.Queue[tuple[FrameSet, Verdict] | None] = queue.Queue(_WAITING)
+        self._reported_bad: queue.SimpleQueue[PartReport] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self.passed_over = 0
         self.cost = Cost()
@@ -119,8 +121,10 @@ class Harvester:
         self.cost.add(time.thread_time_ns() - started)
 
     def report(self, report: PartReport) -> None:
-        """Keep what another station found; it counts from the next harvest on."""
+        """Keep what another station found; it counts from the next part or harvest on."""
         self._line.reports.report_part(report)
+        if report.outcome is Outcome.NG and self._thread is not None:
+            self._reported_bad.put(report)
 
     def start(self) -> None:
         """Harvest while parts run, in a thread of its own."""
@@ -154,6 +158,7 @@ class Harvester:
             waiting += [part for part in parts if not self._take_archived(gathered, part)]
             del waiting[:-_MOST_WAITING]
         with gathered.turn:
+            withdrawn.take_back(self._learning, gathered, self._bad_parts(self._line.reports.bad()))
             self._settle(gathered)
         if gathered.model.ready:
             # What came before there was anything to compare it with.
@@ -176,6 +181,7 @@ class Harvester:
             "running": self.running,
             "backgrounds": len(backgrounds),
             "seeds": dict(Counter(seed.state.value for seed in seeds)),
+            "withdrawn": len(self._learning.withdrawals.of(recipe_id)),
             "held_out_parts": len({b.part_id for b in backgrounds if b.split is Split.HELD_OUT}),
             "taken": dict(gathered.journal.taken),
             "refused": gathered.journal.refusals(),
@@ -183,8 +189,9 @@ class Harvester:
             "cost": self.cost.report(),
             "looked_at": gathered.journal.looked_at,
             "waiting": len(gathered.nursery),
-            "reasons": gathered.journal.table(),
-            "findings": gathered.journal.findings(len(backgrounds)) + self._reported_later(recipe_id),
+            "reasons": gathered.journal.table() + withdrawn.rows(self._learning, recipe_id),
+            "findings": gathered.journal.findings(len(backgrounds))
+            + withdrawn.findings(self._learning, recipe_id, self._bad_parts(self._line.reports.bad())),
             "coverage": gathered.coverage.table(),
             "complete": gathered.coverage.complete,
             "groups": keeping.groups_of(seeds),
@@ -194,7 +201,8 @@ class Harvester:
     def _take_archived(self, gathered: Gathered, part: ArchivedPart) -> bool:
         """Look at an archived part; False when it is to be looked at again."""
         physical = self._parts.of(part.part_id, part.physical_part)
-        shown = Shown(part.part_id, physical, part.outcome, part.digest)
+        lot = self._parts.lot(part.part_id, part.lot)
+        shown = Shown(part.part_id, physical, part.outcome, part.digest, part.at, lot)
         with gathered.turn:
             if self._is_known(gathered, shown):
                 return True
@@ -217,7 +225,9 @@ class Harvester:
             try:
                 physical = self._parts.of(frames.part_id, verdict.physical_part)
                 gathered = self._of(frames.recipe_id)
-                shown = Shown(frames.part_id, physical, verdict.outcome, verdict.frames_digest)
+                lot = self._parts.lot(frames.part_id, verdict.lot)
+                shown = Shown(frames.part_id, physical, verdict.outcome, verdict.frames_digest, verdict.created_at, lot)
+                self._take_back()
                 with gathered.turn:
                     if not self._is_known(gathered, shown):
                         self._look_at(gathered, stack, shown)
@@ -272,7 +282,12 @@ class Harvester:
             gathered.journal.refused(finding.reason, shown.part_id)
             gathered.sheet.add(stack.pixels, f"refused: {finding.reason}")
             return True
-        keeping.keep(self._learning, gathered, stack, shown, split, finding)
+        try:
+            keeping.keep(self._learning, gathered, stack, shown, split, finding)
+        except SplitError as error:
+            # Its lot stands on one side, its near-duplicate on the other.
+            _LOG.warning("harvest leaves part %s out: %s", shown.part_id, error)
+            gathered.journal.refused("its lot or its twin stands on the other side of the split", shown.part_id)
         return True
 
     @staticmethod
@@ -288,7 +303,7 @@ class Harvester:
         gathered.known[shown.image_digest] = shown.physical
         # By its name alone; whether it is another part's twin is asked when it is kept.
         side = self._learning.split_of(gathered.recipe.recipe_id, shown.physical)
-        side = side or self._learning.split_book.choose(gathered.recipe.recipe_id, shown.physical)
+        side = side or self._learning.split_book.choose(gathered.recipe.recipe_id, shown.physical, shown.lot)
         teaches = side is Split.LEARN or gathered.acceptance
         gathered.nursery.add(shown, stack, finding.mask, teaches=teaches)
         if gathered.nursery.full:
@@ -332,6 +347,7 @@ class Harvester:
             gathered.recipe.recipe_id,
             shown.physical,
             stack,
+            lot=shown.lot,
             set_aside=report is not None and report.source == ACCEPTANCE,
             # Where somebody set parts aside, all others are there to be learned from.
             otherwise=Split.LEARN if gathered.acceptance else None,
@@ -345,14 +361,26 @@ class Harvester:
             for report in self._line.reports.of_part(part.part_id)
         )
 
-    def _reported_later(self, recipe_id: str) -> list[dict[str, Any]]:
-        """Return a finding when backgrounds were reported bad after they were taken."""
-        bad = [
-            background
-            for background in self._learning.backgrounds(recipe_id)
-            if (report := self._last_report(background.part_id)) is not None and report.outcome is Outcome.NG
-        ]
-        return [keeping.bad_background(background) for background in bad]
+    def _take_back(self) -> None:
+        """Withdraw backgrounds of parts that were reported bad while parts ran."""
+        reports: list[PartReport] = []
+        while not self._reported_bad.empty():
+            reports.append(self._reported_bad.get())
+        if not reports:
+            return
+        bad = self._bad_parts(reports)
+        for gathered in list(self._gathered.values()):
+            with gathered.turn:
+                withdrawn.take_back(self._learning, gathered, bad)
+
+    def _bad_parts(self, reports: Iterable[PartReport]) -> dict[str, PartReport]:
+        """Return the reports by physical part."""
+        found = {}
+        for report in reports:
+            archived = self._line.archive.list(part_id=report.part_id, limit=1)
+            said = report.physical_part or (archived[0].physical_part if archived else "")
+            found[self._parts.of(report.part_id, said)] = report
+        return found
 
     def _last_report(self, part_id: str) -> PartReport | None:
         reports = self._line.reports.of_part(part_id)

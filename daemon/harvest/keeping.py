@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cell.defects import Background, Seed, SeedFinding, SeedRegion, Split
+from cell.defects import Seed, SeedFinding, SeedRegion, Split
 from cell.frames import StoredStack
 from cell.imaging.likeness import regions_of
 from cell.store.learning import LearningStore
@@ -43,16 +43,20 @@ def keep(
 ) -> None:
     """Store a background or a seed proposal, count it and show it on the sheet."""
     recipe = gathered.recipe
+    # When the part was before the camera, not when harvest looked: a change of the process may lie between the two.
+    facts: dict[str, Any] = {"lot": shown.lot, "taken_at": shown.at}
     if finding.kind == "background":
         quality = finding.quality | finding.conditions
-        learning.add_background(recipe.recipe_id, shown.physical, stack, split, quality=quality)
+        learning.add_background(recipe.recipe_id, shown.physical, stack, split, quality=quality, **facts)
         gathered.backgrounds[split] += 1
         gathered.sheet.add(stack.pixels, "background")
     elif finding.mask is not None:
         found = describe(gathered, finding)
         suggested = next((region.suggested_class for region in found.regions if region.suggested_class), "")
         defect_class = finding.defect_class or suggested or recipe.class_names[0]
-        learning.propose_seed(recipe.recipe_id, shown.physical, stack, finding.mask, defect_class, split, found=found)
+        learning.propose_seed(
+            recipe.recipe_id, shown.physical, stack, finding.mask, defect_class, split, found=found, **facts
+        )
         gathered.proposals += finding.proposed_by == "anomaly"
         gathered.sheet.add(stack.pixels, f"seed: {defect_class}" if finding.defect_class else "seed", finding.mask)
     gathered.journal.took(finding.kind, shown.part_id)
@@ -84,7 +88,7 @@ def groups_of(seeds: Iterable[Seed]) -> list[dict[str, Any]]:
     """Return the groups of regions that look alike: regions and seeds of each, the class they suggest, their lights."""
     rows: dict[str, dict[str, Any]] = {}
     for seed in seeds:
-        for region in seed.regions:
+        for region in (one for one in seed.regions if one.group):
             row = rows.setdefault(
                 region.group, {"group": region.group, "regions": 0, "seeds": [], "class": "", "channels": []}
             )
@@ -94,15 +98,3 @@ def groups_of(seeds: Iterable[Seed]) -> list[dict[str, Any]]:
             row["class"] = region.suggested_class or row["class"]
             row["channels"] += [name for name in region.channels if name not in row["channels"]]
     return sorted(rows.values(), key=lambda row: -len(row["seeds"]))
-
-
-def bad_background(background: Background) -> dict[str, Any]:
-    """Return the finding that a background was reported bad after it was taken."""
-    return {
-        "finding": "a background was reported bad later",
-        "since": background.part_id,
-        "parts": 1,
-        "goes_on": True,
-        "sentence": f"background {background.background_id} shows part {background.part_id}, which was reported bad "
-        "after it was taken; look at it, and take it out of what is learned from",
-    }

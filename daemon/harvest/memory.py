@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from cell.defects import Seed, SeedState, Split
@@ -42,6 +43,8 @@ class Shown:
     physical: str
     outcome: Outcome
     image_digest: str
+    at: datetime
+    lot: str = ""
 
 
 @dataclass(slots=True)
@@ -87,22 +90,33 @@ def sheet_path(state: StateDir, recipe_id: str) -> Path:
 def recall(recipe: Recipe, state: StateDir, learning: LearningStore) -> Gathered:
     """Return what earlier harvests of a recipe left behind."""
     gathered = _remembered(recipe, state)
-    kept = learning.backgrounds(recipe.recipe_id)
-    for background in kept:
+    for background in learning.backgrounds(recipe.recipe_id, withdrawn=True):
         gathered.known[background.image.digest] = background.part_id
-        gathered.backgrounds[background.split] += 1
+    gathered.backgrounds = Counter(one.split for one in learning.backgrounds(recipe.recipe_id))
     seeds = learning.seeds(recipe.recipe_id)
     for seed in seeds:
         gathered.known[seed.image.digest] = seed.part_id
         gathered.proposals += seed.state is SeedState.PROPOSED and seed.proposed_by == "anomaly"
     gathered.groups = Groups.of((seed.regions, _said(seed)) for seed in seeds)
     if not gathered.model.ready:
-        for background in [one for one in kept if one.split is Split.LEARN][-_MADE_AGAIN_FROM:]:
-            pixels = learning.read_image(background.image).pixels
-            place = locate(pixels, recipe.carrier_max_dn)
-            if place is not None and pixels.shape[0] == gathered.model.channels:
-                gathered.model.add(pixels, place.mask)
+        make_again(gathered, learning)
     return gathered
+
+
+def make_again(gathered: Gathered, learning: LearningStore) -> None:
+    """Learn the model anew from the newest backgrounds that may be learned from; one that can't be read is passed."""
+    recipe = gathered.recipe
+    gathered.model = BackgroundModel(len(recipe.channels), recipe.bit_depth)
+    _model_path(learning.state, recipe.recipe_id).unlink(missing_ok=True)
+    for background in learning.backgrounds(recipe.recipe_id, Split.LEARN)[-_MADE_AGAIN_FROM:]:
+        try:
+            pixels = learning.read_image(background.image).pixels
+        except DataError as error:
+            _LOG.warning("the background model does without %s: %s", background.background_id, error)
+            continue
+        place = locate(pixels, recipe.carrier_max_dn)
+        if place is not None and pixels.shape[0] == gathered.model.channels:
+            gathered.model.add(pixels, place.mask)
 
 
 def _remembered(recipe: Recipe, state: StateDir) -> Gathered:

@@ -172,14 +172,6 @@ def test_what_was_found_is_told_after_a_restart(cell: HarvestCell) -> None:
     assert anew["refused"] == {}
 
 
-def test_a_background_that_is_reported_bad_later_is_told(cell: HarvestCell) -> None:
-    cell.good(12)
-    cell.run()
-    cell.report("good-3", Outcome.NG, "pit", source="gauge")
-    (finding,) = cell.run()["findings"]
-    assert "part good-3, which was reported bad" in finding["sentence"]
-
-
 def looked_at_more_than(cell: HarvestCell, parts: int) -> bool:
     return bool(cell.harvester.summary("cover")["looked_at"] > parts)
 

@@ -11,10 +11,11 @@ import pytest
 
 from cell import digest
 from cell.calibration import Calibration, CalibrationKind, ChannelCalibration, Illumination, NoiseModel
-from cell.defects import Candidate, CandidateState, ReviewVerb, SeedState, Split
+from cell.defects import Candidate, CandidateState, ReviewVerb, SeedFinding, SeedRegion, SeedState, Split
 from cell.errors import CalibrationError, DataError, GateError, ModelError, NotFound, StateError, StoreError
 from cell.imaging.preprocess import Preprocessing
 from cell.models import EvaluationReport, ModelManifest, RateBound
+from cell.recipes import Rect
 from cell.store.images import write_stack
 from cell.store.learning import LearningStore
 from tests.store.helpers import (
@@ -93,6 +94,14 @@ def test_a_seed_is_proposed_confirmed_corrected_and_taken_back(store: LearningSt
     )
     with pytest.raises(StateError, match="was refused"):
         store.confirm_seed(seed.seed_id, "pit", larger, "Ada")
+
+
+def test_the_regions_are_those_of_the_mask_that_a_person_drew(store: LearningStore) -> None:
+    found = SeedFinding(regions=(SeedRegion(box=Rect(x=4, y=5, width=3, height=3), area_px=9, group="g1"),))
+    proposed = store.propose_seed("plate", "p1", stack_of(1), mask_of(), "scratch", Split.LEARN, found=found)
+    seed = store.confirm_seed(proposed.seed_id, "pit", mask_of(x=2, y=3, size=6) | mask_of(x=15, y=5), "Ada")
+    assert [(one.group, one.area_px) for one in seed.regions] == [("g1", 36), ("", 9)]
+    assert store.seed(seed.seed_id) == seed
 
 
 def test_a_mask_of_another_size_or_without_pixels_is_refused(store: LearningStore) -> None:

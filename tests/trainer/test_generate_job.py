@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 
 from cell import settings
+from cell.defects import Split
 from cell.errors import CalibrationError, ConfigurationError, DataError, JobCancelled
 from cell.jobs import Job, JobKind, Progress
 from cell.process import Cause
-from tests.trainer.service_support import RECIPE, add_backgrounds, add_calibration, add_seeds, open_store, write_config
+from tests.trainer.service_support import (
+    RECIPE,
+    add_backgrounds,
+    add_calibration,
+    add_seeds,
+    open_store,
+    picture,
+    write_config,
+)
 from trainer.context import JobContext
 from trainer.generate.candidates import ARMS
 from trainer.job_generate import generate, plant
@@ -125,6 +134,21 @@ def test_a_calibration_of_before_a_change_is_refused_with_fresh_backgrounds(cell
     assert cell.made(job) == []
     add_calibration(cell.store, "cal-2")
     assert cell.run(job)["candidates"] == 2
+
+
+def test_backgrounds_of_before_a_change_are_left_out_unless_asked_for(cell: Cell) -> None:
+    old = {one.background_id for one in cell.store.backgrounds("disc")}
+    cell.store.process.declare("disc", Cause.MATERIAL, "Ada")
+    with pytest.raises(DataError, match=r"from before the change of material on .* with --stale"):
+        cell.run(cell.job(per_class=1))
+    assert cell.run(cell.job(per_class=1, stale=True))["candidates"] == 2
+    for index in range(3):
+        cell.store.add_background("disc", f"new-{index}", picture(700 + index), Split.LEARN)
+    job = cell.job(per_class=3)
+    assert cell.run(job)["stale_backgrounds_left_out"] == 3
+    rows = cell.store.candidates.list("disc", job_id=job.job_id)
+    assert rows
+    assert not old & {row.candidate.provenance.background_id for row in rows}
 
 
 def test_a_wrong_base_folder_is_told(cell: Cell) -> None:
