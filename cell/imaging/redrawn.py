@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -31,7 +32,7 @@ def regions_of_mask(mask: Mask, before: Mask, known: Sequence[SeedRegion]) -> tu
         box = Rect(x=columns.start, y=rows.start, width=columns.stop - columns.start, height=rows.stop - rows.start)
         shared = [_shared(inside & before, one.box) for one in known]
         best = int(np.argmax(shared)) if any(shared) else None
-        facts = {"box": box, "area_px": int(inside.sum())}
+        facts: dict[str, Any] = {"box": box, "area_px": int(inside.sum())}
         found.append(SeedRegion(**facts) if best is None else known[best].model_copy(update=facts))
     return tuple(sorted(found, key=lambda region: -region.area_px)[:MOST_REGIONS])
 

@@ -80,11 +80,11 @@ def test_going_on_starts_from_the_weights_and_leaves_them_alone() -> None:
 
 def test_many_defective_parts_are_learned_for_longer() -> None:
     few, many = learning_parts(bad=2), learning_parts(bad=30, pictures=1)
-    assert lengthened(QUICK, learning_parts(bad=1)).updates == QUICK.updates
-    assert lengthened(replace(QUICK, updates=300), few).updates == 300
-    assert lengthened(QUICK, many).updates == 60 * 69
+    short = replace(QUICK, updates=600)
+    assert lengthened(short, few).updates == 600
+    assert lengthened(short, many).updates == 60 * 139
     synthetic = [replace(sample, synthetic=True) for sample in many]
-    assert lengthened(replace(QUICK, updates=300), [*few, *synthetic]).updates == 300
+    assert lengthened(short, [*few, *synthetic]).updates == 600
 
 
 def test_a_checkpoint_of_other_parts_or_broken_is_not_resumed(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def stroke(turn_deg: float) -> NDArray[np.float32]:
 def groove(turn_deg: float) -> NDArray[np.float32]:
     """The contrast (4, h, w) of a groove with flanks of one slope, by shading alone."""
     distance = stroke(turn_deg)
-    slope = -np.stack(np.gradient(distance)) * (distance > 0)
+    slope = -np.asarray(np.gradient(distance)) * (distance > 0)
     azimuths = np.radians(AZIMUTHS_DEG)
     towards = np.stack([np.sin(azimuths), np.cos(azimuths)], axis=1)
     return (0.3 * np.einsum("ka,ahw->khw", towards, slope)).astype(np.float32)
