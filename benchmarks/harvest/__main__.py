@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             str(channels): tile.measure(options.data, channels, with_test=options.test) for channels in options.channels
         }
     if options.data and options.learned:
-        report["learned"] = learned.measure(options.data, with_test=options.test, updates=options.updates)
+        learning = learned.Learning(options.updates, options.networks)
+        report["learned"] = learned.measure(options.data, options.channels, with_test=options.test, learning=learning)
     report["aims"] = aims(report)
     _show(console, report)
     if options.json:
@@ -72,9 +73,9 @@ def aims(report: dict[str, Any]) -> list[dict[str, Any]]:
             (f"AUROC above 0.90, {channels} channels, {'test' if 'test' in figures else 'inner'}", value, value > 0.9)
         )
     for side, by in report.get("learned", {}).items():
-        for unit, rows in by.items():
-            value = rows["all"]["auroc"]
-            found.append((f"AUROC above 0.90, learned score, by {unit}, {side}", value, value > 0.9))
+        for channels, rows in by.items():
+            value = rows[learned.BOTH]["all"]["auroc"]
+            found.append((f"AUROC above 0.90, {channels} channels, with the learned score, {side}", value, value > 0.9))
     return [{"aim": aim, "found": value, "reached": bool(reached)} for aim, value, reached in found]
 
 
@@ -93,6 +94,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--test", action="store_true", help="open the folder's test/ too: to report, never to tune")
     parser.add_argument("--learned", action="store_true", help="the score learned from good parts too (minutes)")
     parser.add_argument("--updates", type=int, help="steps of that learning; default the trainer's")
+    parser.add_argument("--networks", type=Path, help="folder that keeps what was learned, to be used again")
     parser.add_argument("--json", type=Path)
     return parser.parse_args(arguments)
 
@@ -138,7 +140,11 @@ def _show(console: Console, report: dict[str, Any]) -> None:
         for side, classes in figures.items()
     ]
     for side, by in report.get("learned", {}).items():
-        tables += [(f"learned from good parts alone, by {unit}, {side}", classes) for unit, classes in by.items()]
+        tables += [
+            (f"{name}, {channels} channels, {side}", classes)
+            for channels, rows in by.items()
+            for name, classes in rows.items()
+        ]
     for title, classes in tables:
         table = Table(title=title)
         columns = (

@@ -59,32 +59,32 @@ def rows_of(dataset: FolderDataset, items: Iterable[FolderItem], channels: int) 
     return rows
 
 
-def inner(rows: list[Row], bit_depth: int) -> dict[str, Any]:
+def inner(rows: list[Row]) -> dict[str, Any]:
     """Return the figures by folds: every row is scored by models that never saw its part."""
     parts = sorted({row.part for row in rows if not row.defect_class})
     fold = {part: index % FOLDS for index, part in enumerate(parts)}
     for left_out in range(FOLDS):
         good = [row for row in rows if not row.defect_class and fold[row.part] != left_out]
-        model = _model(good, bit_depth)
+        model = model_of(good)
         for row in rows:
             if row.defect_class:
                 view = model.view(row.stack, row.whole)
                 row.score += view.score / FOLDS
                 if left_out == 0:
-                    _outline(row, model.mask_of(view))
+                    outline(row, model.mask_of(view))
             elif fold[row.part] == left_out:
                 row.score = model.view(row.stack, row.whole).score
     return table(rows)
 
 
-def test(good: list[Row], rows: list[Row], bit_depth: int) -> dict[str, Any]:
+def test(good: list[Row], rows: list[Row]) -> dict[str, Any]:
     """Return the figures of `rows`, the test folder, by a model of the good parts."""
-    model = _model(good, bit_depth)
+    model = model_of(good)
     for row in rows:
         view = model.view(row.stack, row.whole)
         row.score = view.score
         if row.truth.any():
-            _outline(row, model.mask_of(view))
+            outline(row, model.mask_of(view))
     return table(rows)
 
 
@@ -110,15 +110,16 @@ def measure(root: Path, channels: int, *, with_test: bool) -> dict[str, Any]:
     """Return the figures of a folder at that many channels. Raises `DataError` when it can't be read."""
     dataset = read_folder(root)
     learning = rows_of(dataset, (*dataset.backgrounds, *dataset.seeds), channels)
-    bit_depth = 8 if learning[0].stack.dtype == np.uint8 else 16
-    result = {"inner": inner(learning, bit_depth)}
+    result = {"inner": inner(learning)}
     if with_test:
         good = [row for row in learning if not row.defect_class]
-        result["test"] = test(good, rows_of(dataset, dataset.test, channels), bit_depth)
+        result["test"] = test(good, rows_of(dataset, dataset.test, channels))
     return result
 
 
-def _model(good: list[Row], bit_depth: int) -> BackgroundModel:
+def model_of(good: list[Row]) -> BackgroundModel:
+    """Return the background model of good rows."""
+    bit_depth = 8 if good[0].stack.dtype == np.uint8 else 16
     model = BackgroundModel(good[0].stack.shape[0], bit_depth)
     # Names sort parts by size and look; a line does not.
     for index in np.random.default_rng(0).permutation(len(good)):
@@ -126,7 +127,8 @@ def _model(good: list[Row], bit_depth: int) -> BackgroundModel:
     return model
 
 
-def _outline(row: Row, mask: Mask) -> None:
+def outline(row: Row, mask: Mask) -> None:
+    """Note how a found mask covers the true one."""
     row.overlap, row.hit = iou(mask, row.truth), bool((mask & row.truth).any())
 
 
