@@ -85,7 +85,8 @@ class DeviceClock:
         """Return the instant at which a frame was exposed, at latest its receipt; that too where no clock is proven."""
         if timestamp_ns <= 0 or not self.proven:
             return received_s
-        offset = min(received - stamp for received, stamp in self._seen)
+        # What was learned before a pause may be wrong by the drift since, in either direction.
+        offset = min(received - stamp + _DRIFT * (received_s - received) for received, stamp in self._seen)
         return min(received_s, timestamp_ns / 1e9 + offset)
 
     def uncertainty_s(self, received_s: float) -> float:

@@ -9,9 +9,9 @@ bounce that the PLC does not count (a surplus one). From then on equal counts me
 look wrong. So every pair must agree in time as well:
 
 - with the PLC's own clock in the announcement, the time between two edges is the same on both clocks;
-- without, the announcement was received within a window around the edge. Only a window below half the spacing of the
-  edges can tell neighbours apart, see :attr:`Pairing.blind`; a bounce that falls into a part's window is taken for its
-  edge once, and found with the next part.
+- without, and after a pause in which these may have parted too far, the announcement was received within a window
+  around the edge. Only a window below half the spacing of the edges can tell neighbours apart, see
+  :attr:`Pairing.blind`; a bounce that falls into a part's window is taken for its edge once, and found with the next.
 
 ::
 
@@ -269,11 +269,13 @@ class Pairing(Generic[P]):
         """Return by how much a sighting is later than its announcement says, seconds; None when they agree."""
         if sighting.edge_s is None:
             return None
-        device_s = sighting.device_s if sighting.device_s is not None else sighting.edge_s
         if announcement.edge_time_s is not None and self._anchor is not None:
-            plc_s = _difference(announcement.edge_time_s, self._anchor[0])
-            off_s = (device_s - self._anchor[1]) - plc_s
-            return off_s if abs(off_s) > self._rules.jitter_s + _DRIFT * abs(plc_s) else None
+            drift_s = self._drift_s(sighting)
+            if drift_s is not None:
+                plc_s = _difference(announcement.edge_time_s, self._anchor[0])
+                off_s = (_instant(sighting) - self._anchor[1]) - plc_s
+                return off_s if abs(off_s) > self._rules.jitter_s + drift_s else None
+            self._untimed = True
         off_s = sighting.edge_s - announcement.received_s
         return off_s if abs(off_s) > self._rules.window_s else None
 
@@ -290,7 +292,8 @@ class Pairing(Generic[P]):
             if len(near) != 1 or not self._only(near[0], announcement):
                 continue
             self._candidates.append(near[0].count - count)
-            needed = _AGREEING_TIMED if self._timed(announcement) else _AGREEING
+            timed = announcement.edge_time_s is not None and self._drift_s(near[0]) is not None
+            needed = _AGREEING_TIMED if timed else _AGREEING
             latest = self._candidates[-needed:]
             if len(latest) == needed and len(set(latest)) == 1:
                 return found + self._fall_in(latest[0], count, announcement)
@@ -330,14 +333,15 @@ class Pairing(Generic[P]):
     def _only(self, sighting: Sighting, announcement: Announcement[P]) -> bool:
         return all(other is announcement or not self._agrees(other, sighting) for other in self._parts.values())
 
-    def _timed(self, announcement: Announcement[P]) -> bool:
-        return announcement.edge_time_s is not None and self._anchor is not None
+    def _drift_s(self, sighting: Sighting) -> float | None:
+        """Return by how much the clocks may have parted since the last pair; None once that could hide a neighbour."""
+        drift_s = _DRIFT * abs(_instant(sighting) - self._anchor[1]) if self._anchor is not None else float("inf")
+        room_s = max(self._least_spacing_s / 2 - self._rules.jitter_s, self._rules.jitter_s)
+        return drift_s if drift_s <= min(room_s, self._rules.window_s) else None
 
     def _set_anchor(self, announcement: Announcement[P], sighting: Sighting) -> None:
-        if announcement.edge_time_s is None or sighting.edge_s is None:
-            return
-        device_s = sighting.device_s if sighting.device_s is not None else sighting.edge_s
-        self._anchor = (announcement.edge_time_s, device_s)
+        if announcement.edge_time_s is not None and sighting.edge_s is not None:
+            self._anchor = (announcement.edge_time_s, _instant(sighting))
 
     def _keep(self, sighting: Sighting) -> list[Finding[P]]:
         self._edges[sighting.count] = sighting
@@ -382,6 +386,10 @@ def _remember(memory: OrderedDict[int, _V], count: int, value: _V) -> None:
     memory[count] = value
     while len(memory) > _REMEMBERED:
         memory.popitem(last=False)
+
+
+def _instant(sighting: Sighting) -> float:
+    return sighting.device_s if sighting.device_s is not None else sighting.edge_s or 0.0
 
 
 def _difference(later_s: float, earlier_s: float) -> float:

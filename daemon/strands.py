@@ -180,8 +180,11 @@ class Strands(Generic[P]):
         if anchor is not None:
             first_s, own_s = _instants(leading, sighting)
             since_s = first_s - anchor[0]
-            off_s = (own_s - anchor[1]) - since_s
-            allowed_s += _DRIFT * abs(since_s)
+            drift_s = _DRIFT * abs(since_s)
+            # Clocks that may have parted by more, in a pause, would let a neighbour's frames pass.
+            if drift_s <= allowed_s:
+                off_s = (own_s - anchor[1]) - since_s
+                allowed_s += drift_s
         if abs(off_s) <= allowed_s:
             self._contrary[strand.role] = 0
             return None
