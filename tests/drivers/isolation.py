@@ -47,9 +47,12 @@ def gone(pid: int) -> bool:
 
 
 def shared_files() -> set[str]:
-    """Return the names in /dev/shm but for pylon's semaphores and what other emulators are fed just now."""
-    vendors = ("sem.", "emu", "inspectd-feed-")
-    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith(vendors)}
+    """Return the names in /dev/shm but for those that other programs of the same machine come and go with.
+
+    These are pylon's semaphores, what other emulators are fed just now, and the stores of programs that try something.
+    """
+    others = ("sem.", "emu", "inspectd-feed-", "inspectd-store-")
+    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith(others)}
 
 
 def descriptors() -> int:
