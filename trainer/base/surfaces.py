@@ -1,8 +1,8 @@
 """What the base learns from: rendered surfaces and flaws, nothing else. No picture of any real part goes in.
 
 A flaw is one physical thing: an outline, a change of albedo that all lights see alike and a relief that each light sees
-from its own side. The condition is told outline, mean contrast and its fall towards the edge; rim, texture and relief
-are what the network has to add.
+from its own side. The condition is the render that a cell's seeds get: course and flanks as measured on the flaw itself,
+a little stronger or weaker, as seeds of one class differ. What these can't tell is what the network has to add.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from trainer.generate.flank import flank_of, lit, slopes_of
+from trainer.generate.looks import course_of, render
 from trainer.generate.plan import signed_distance
 
 Maps = NDArray[np.float32]
@@ -35,11 +37,18 @@ def example(side: int, channels: int, rng: np.random.Generator) -> Example:
     ramp = float(np.exp(rng.uniform(np.log(0.7), np.log(10.0))))
     body = np.clip(distance / ramp, 0, 1)
     gains = 1.0 + rng.normal(0, 0.15, (channels, 1, 1)).astype(np.float32)
-    render = (amplitude * body[None] * gains).astype(np.float32)
-    detail = _detail(distance, body, amplitude, channels, rng)
+    contrast = (amplitude * body[None] * gains).astype(np.float32) + _detail(distance, body, amplitude, channels, rng)
     background = np.stack([_texture(side, rng)] * channels)
     background = background * np.float32(np.exp(rng.uniform(np.log(0.01), np.log(0.25))))
-    return Example((render + detail).astype(np.float32), background.astype(np.float32), render, distance)
+    return Example(contrast, background.astype(np.float32), _measured(contrast, distance, rng), distance)
+
+
+def _measured(contrast: Maps, distance: NDArray[np.float32], rng: np.random.Generator) -> Maps:
+    """Return the render that a cell makes of a seed, off by as much as seeds of one class differ."""
+    course = course_of(contrast, distance)
+    flank = flank_of(slopes_of(contrast - render(course, distance), distance))
+    strength = float(np.exp(rng.normal(0.0, 0.15)))
+    return (strength * (render(course, distance) + lit(flank, distance))).astype(np.float32)
 
 
 def _detail(

@@ -22,7 +22,7 @@ from trainer.generate import denoiser
 #: Sides of the examples, which take turns with the numbers of lights: small ones are cheap, large ones hold the middle
 #: of wide outlines. A step holds `--batch` channels in all, half as many on large sides.
 SIDES = (48, 48, 48, 96)
-CHANNELS = (1, 2, 4)
+CHANNELS = (1, 2, 4, 8)
 _POOL = 256
 _EMA = 0.999
 
@@ -83,7 +83,7 @@ def main() -> int:
     started, losses = time.monotonic(), list[float]()
     pools: dict[tuple[int, int], list[Example]] = {(k, side): [] for k in CHANNELS for side in SIDES}
     while step < options.steps and time.monotonic() - started < options.minutes * 60:
-        channels, side = CHANNELS[step % len(CHANNELS)], SIDES[step % len(SIDES)]
+        channels, side = CHANNELS[step % len(CHANNELS)], SIDES[step // len(CHANNELS) % len(SIDES)]
         pool = _renewed(pools[channels, side], channels, side, rng)
         picked = rng.integers(len(pool), size=max(1, options.batch * min(SIDES) // side // channels))
         target, condition = batch_of([pool[int(index)] for index in picked])

@@ -69,7 +69,7 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
     log = contrast.of(stack, background, scene.recipe.bit_depth) * known
     mask = drawn_in(log, marked, known)
     distance = signed_distance(mask)
-    course = _course(log, distance)
+    course = course_of(log, distance)
     slopes = slopes_of(log - render(course, distance), distance)
     whole = np.zeros_like(seed.mask)
     whole[window] = mask
@@ -161,7 +161,8 @@ def _window(mask: Mask) -> tuple[slice, slice]:
     )
 
 
-def _course(log: Maps, distance: NDArray[np.float32]) -> NDArray[np.float32]:
+def course_of(log: Maps, distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean contrast (K, BINS) at relative depths 0..1 below an outline."""
     inside = distance > 0
     depth = np.clip(distance[inside] / max(float(distance.max()), 1.0), 0, 1 - 1e-6)
     index = (depth * BINS).astype(np.intp)
