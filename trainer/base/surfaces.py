@@ -1,7 +1,7 @@
 """What the base learns from: rendered surfaces and flaws, nothing else. No picture of any real part goes in.
 
 A flaw is one physical thing: an outline, a change of albedo that all lights see alike and a relief that each light sees
-from its own side. The condition is the render that a cell's seeds get: course and flanks as measured on the flaw itself,
+from its own side. The condition is the render that a cell's seeds get: course and flanks as measured on the flaw,
 a little stronger or weaker, as seeds of one class differ. What these can't tell is what the network has to add.
 """
 
