@@ -29,6 +29,8 @@ _FINE_SIGMA = 2.0
 #: Changes count as seen above this many standard deviations of the noise.
 VISIBLE_SIGMA = 2.0
 _SEEN_SMOOTHING = 1.0
+#: Pixels are counted over this share of the support's radius, when that is above a pixel.
+_SEEN_SHARE = 1 / 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,11 +108,14 @@ def changed(change: Maps, support: Mask) -> Mask:
     """Return where a change stands out of the noise, (h, w) bool, inside `support`.
 
     :param change: (K, h, w) float32 in noise sigmas. It is smoothed first, which lowers independent noise by the factor
-        1 / (2 sigma sqrt(pi)); holes are filled and specks below a tenth of the largest region dropped.
+        1 / (2 sigma sqrt(pi)); holes are filled and specks below a tenth of the largest region dropped. In a wide
+        support what most of its neighbourhood does counts too: a texture that replaces another passes through it now
+        and then, and is no less a change there.
     """
     smooth = ndimage.gaussian_filter(change, (0, _SEEN_SMOOTHING, _SEEN_SMOOTHING), mode="nearest")
     strength = np.sqrt((smooth**2).mean(axis=0))
     seen = ndimage.binary_closing(strength > VISIBLE_SIGMA, iterations=2) & support
+    seen |= _mostly(seen, support)
     seen = ndimage.binary_fill_holes(seen) & support
     labels, count = ndimage.label(seen, structure=np.ones((3, 3)))
     if count == 0:
@@ -119,6 +124,18 @@ def changed(change: Maps, support: Mask) -> Mask:
     sizes[0] = 0
     kept: Mask = np.isin(labels, np.flatnonzero(sizes >= max(3, 0.1 * sizes.max())))
     return kept
+
+
+def _mostly(seen: Mask, support: Mask) -> Mask:
+    """Return where most of the neighbourhood in a wide support is `seen`, (h, w) bool; nowhere in a narrow one."""
+    reach = _SEEN_SHARE * float(ndimage.distance_transform_edt(np.pad(support, 1)).max())
+    if reach <= 1:
+        return np.zeros_like(seen)
+    inside, all_of_it = (
+        ndimage.gaussian_filter(mask.astype(np.float32), reach, mode="constant") for mask in (seen, support)
+    )
+    most: Mask = support & (inside > 0.5 * all_of_it)
+    return most
 
 
 def _check(background: Stack, contrast: Maps, soft: NDArray[np.float32], calibration: Calibration) -> None:

@@ -22,6 +22,11 @@ from scipy import ndimage
 from cell.imaging.contrast import Maps
 
 BINS = 6
+#: Pixels below the outline beyond which a surface's slope is no longer that of a flank, and where it has ended.
+_FLANK_PX, _FLANK_END_PX = 6.0, 10.0
+#: Smoothing of the distance before its gradient is taken, pixels: share of the radius, least and most. The rays of a
+#: jagged outline cross in its middle.
+_SMOOTH_SHARE, _SMOOTH_PX = 0.2, (0.6, 4.0)
 #: Pixels' worth of doubt about an estimate: of fewer pixels than that next to nothing is believed.
 _DOUBT_PX = 6.0
 #: Share of a seed's pixels that its class counts as much as.
@@ -37,10 +42,15 @@ class Slopes:
 
 
 def normals(distance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the outward normals (2, h, w) of an outline, rows and columns; shorter than 1 about its middle line."""
-    gradient = np.stack(np.gradient(ndimage.gaussian_filter(distance, 0.6, mode="nearest")))
+    """Return the outward normals (2, h, w) of an outline's flanks, rows and columns.
+
+    They are shorter than 1 about the middle line, and fade out where a wide outline is too deep to have a flank.
+    """
+    smoothing = float(np.clip(_SMOOTH_SHARE * float(distance.max()), *_SMOOTH_PX))
+    gradient = np.stack(np.gradient(ndimage.gaussian_filter(distance, smoothing, mode="nearest")))
     length = np.maximum(np.sqrt((gradient**2).sum(axis=0)), 1.0)
-    outward: NDArray[np.float32] = (-gradient / length).astype(np.float32)
+    flank = np.clip((_FLANK_END_PX - distance) / (_FLANK_END_PX - _FLANK_PX), 0.0, 1.0)
+    outward: NDArray[np.float32] = (-gradient / length * flank).astype(np.float32)
     return outward
 
 

@@ -21,12 +21,16 @@ from trainer.generate.flank import BINS, Slopes, depth_of, flank_of, lit, slopes
 from trainer.generate.plan import Outline, outline_of, signed_distance
 
 _MARGIN = 12
+#: Coarsest texture (Gaussian sigma, pixels) that is drawn with random phases.
+_COARSEST = 5.0
 #: Texture finer than this many pixels (Gaussian sigma) is compared with the surroundings'.
 _FINE = 2.0
 
 
 #: Outlines wider than this (radius, pixels) are taken as marked: their margin is small against them.
 _GENEROUS_RADIUS = 14.0
+#: By so many pixels people mark too much.
+_GENEROUS_PX = 6.0
 #: A pixel stands out above this share of the defect's strongest contrast and this many spreads of its surroundings.
 _STANDS_OUT, _STANDS_OUT_SPREADS = 0.35, 2.0
 
@@ -39,7 +43,8 @@ class Look:
     `distance` (h, w) pixels to the drawn-in outline; `course` (K, BINS) mean contrast at relative depths 0..1, `slopes`
     what the flanks add to it;
     `texton` (K, a, b) what the course leaves over, scaled so that white noise convolved with it has that texture;
-    `fine_ratio` is fine texture inside over outside, `background` (K, h, w) the texture of the estimated background.
+    `fine_ratio` is fine texture inside over outside, `background` (K, h, w) the texture of the estimated background,
+    `level` (K,) DN its mean inside the outline.
     """
 
     outline: Outline
@@ -51,6 +56,7 @@ class Look:
     slopes: Slopes
     texton: Maps
     fine_ratio: float
+    level: NDArray[np.float32]
 
     @property
     def seed(self) -> SeedSample:
@@ -83,15 +89,18 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
         slopes=slopes,
         texton=_texton(log - render(course, distance) - lit(flank_of(slopes), distance), mask, known & ~marked),
         fine_ratio=_fine_ratio(log, mask, known & ~marked),
+        level=background[:, mask].mean(axis=1),
     )
 
 
 def drawn_in(log: Maps, marked: Mask, known: Mask) -> Mask:
     """Return the part of a generously marked outline that stands out of its surroundings, (h, w) bool.
 
-    Wide outlines, and those in which next to nothing stands out, are returned as they are.
+    Wide outlines, and those in which next to nothing stands out, are returned as they are; nothing is taken away that
+    lies deeper than people mark too much: the middle of a chip may be as bright as the surface about it.
     """
-    if ndimage.distance_transform_edt(marked).max() > _GENEROUS_RADIUS:
+    depth = ndimage.distance_transform_edt(marked)
+    if depth.max() > _GENEROUS_RADIUS:
         return marked
     smooth = ndimage.gaussian_filter(log, (0, 0.7, 0.7), mode="nearest")
     strength = np.sqrt((smooth**2).mean(axis=0))
@@ -99,7 +108,7 @@ def drawn_in(log: Maps, marked: Mask, known: Mask) -> Mask:
     floor = _STANDS_OUT_SPREADS * float(strength[around].std()) if around.sum() >= 12 else 0.0
     level = max(_STANDS_OUT * float(np.quantile(strength[marked], 0.98)), floor)
     seen = ndimage.binary_closing(np.pad((strength > level) & marked, 2), iterations=2)[2:-2, 2:-2]
-    seen = ndimage.binary_fill_holes(seen) & marked
+    seen = (ndimage.binary_fill_holes(seen) & marked) | (depth > _GENEROUS_PX)
     labels, count = ndimage.label(seen, structure=np.ones((3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=2)
     sizes[0] = 0
@@ -178,9 +187,10 @@ def course_of(log: Maps, distance: NDArray[np.float32]) -> NDArray[np.float32]:
 def _texton(rest: Maps, mask: Mask, around: Mask) -> Maps:
     """Return the defect's own texture, (K, a, b), of unit energy times the spread it adds to the surface's.
 
-    What is coarser than half the outline's radius is structure, not texture, and would come back as blotches.
+    What is coarser than half the outline's radius, or than `_COARSEST`, is structure and not texture: with random
+    phases it would come back as clouds.
     """
-    inside, coarse = without_structure(rest, mask)
+    inside, coarse = without_structure(rest, mask, _COARSEST)
     surface = (rest - ndimage.gaussian_filter(rest, (0, coarse, coarse)))[:, around]
     base = surface.var(axis=1) if around.sum() >= 12 else np.zeros(len(rest), np.float32)
     spread = np.sqrt(np.maximum(inside[:, mask].var(axis=1) - base, 0))
