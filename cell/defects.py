@@ -134,6 +134,16 @@ class Provenance(Record):
     calibration_digest: str
     parameters: GeneratorParameters
     generator_version: str
+    #: How the seed was brought to this cell, pixels and factors: `psf_seed_px`, `psf_target_px`, `blur_px` that was
+    #: added and `psf_short_px` that could not be taken away (0: the edge is as sharp as this cell shows edges).
+    conditions: dict[str, float] = Field(default_factory=dict)
+    #: Recipe whose seeds and adapters were used; empty: the candidate's own.
+    adapters_from: str = ""
+    #: What was changed of the whole picture, background included, and by how much; empty: nothing outside the support.
+    randomised: dict[str, float] = Field(default_factory=dict)
+
+
+_LATER_PROVENANCE_FIELDS = ("conditions", "adapters_from", "randomised")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,6 +190,14 @@ class Candidate(Record):
     #: Known-bad candidates hidden among the others test the reviewer; they can never enter a training set.
     planted_bad: bool = False
     created_at: datetime
+
+    def record_digest(self) -> str:
+        """Return the digest of :meth:`Record.record_digest`; fields that came later count where they say something.
+
+        The ledger sealed candidates before there were such fields, and they must still be what it sealed.
+        """
+        silent = {name for name in _LATER_PROVENANCE_FIELDS if not getattr(self.provenance, name)}
+        return digest.of_record(self.model_dump(mode="json", exclude={"provenance": silent} if silent else None))
 
 
 class ReviewVerb(StrEnum):

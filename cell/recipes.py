@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from cell import digest
 from cell.base import Record
 
 #: A name that is safe in file names, on the wire and in tables.
@@ -24,6 +25,18 @@ class Rect(Record):
     def inside(self, height: int, width: int) -> bool:
         """Tell whether the rectangle lies wholly in an image of that size."""
         return self.x + self.width <= width and self.y + self.height <= height
+
+
+class Face(Record):
+    """A face of the part that does not lie at the height of the calibration's target: higher, lower or tilted.
+
+    What stands above or below the best focus is blurred as the calibration's depth of field says.
+    """
+
+    area: Rect
+    height_mm: float  # of its middle above the target's face
+    rise_x_mm: float = 0.0  # by how much its right edge lies above its left one
+    rise_y_mm: float = 0.0  # and its lower edge above its upper one
 
 
 class SensorSetup(Record):
@@ -84,6 +97,8 @@ class Recipe(Record):
     channels: tuple[Channel, ...] = Field(min_length=1, max_length=32)
     roi: Rect | None = None  # the whole frame when absent
     exclusions: tuple[Rect, ...] = ()
+    #: Where they overlap the last one counts.
+    faces: tuple[Face, ...] = ()
     #: DN at or below which a pixel belongs to the empty carrier; None when the part fills the frame.
     carrier_max_dn: int | None = Field(default=None, ge=0)
     defect_classes: tuple[DefectClass, ...] = Field(min_length=1)
@@ -104,7 +119,7 @@ class Recipe(Record):
 
     @model_validator(mode="after")
     def _regions_fit(self) -> Self:
-        regions = ((self.roi,) if self.roi else ()) + self.exclusions
+        regions = ((self.roi,) if self.roi else ()) + self.exclusions + tuple(face.area for face in self.faces)
         for region in regions:
             if not region.inside(self.height, self.width):
                 raise ValueError(f"region {region} lies outside the {self.width}x{self.height} frame")
@@ -112,6 +127,10 @@ class Recipe(Record):
         if len(set(names)) != len(names):
             raise ValueError(f"defect class names must be unique, got {names}")
         return self
+
+    def record_digest(self) -> str:
+        """Return the digest of :meth:`Record.record_digest`; fields that came later count where they say something."""
+        return digest.of_record(self.model_dump(mode="json", exclude=None if self.faces else {"faces"}))
 
     @property
     def channel_names(self) -> tuple[str, ...]:

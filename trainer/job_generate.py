@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from cell.defects import Background, SeedState, Split
+from cell.defects import Background, Seed, SeedState, Split
 from cell.errors import ConfigurationError, DataError, JobError
+from cell.imaging.focus import spread_px
 from cell.jobs import Progress
-from cell.store.calibrations import current
+from cell.store.calibrations import current, of_time
 from trainer.backgrounds import for_candidates
 from trainer.context import JobContext
 from trainer.datasets import check_fits
@@ -103,10 +104,21 @@ def _seeds(context: JobContext, classes: Sequence[str]) -> list[SeedSample]:
             continue
         stack = check_fits(context.store.read_image(seed.image), context.recipe, seed.seed_id)
         mask = context.store.read_mask(seed.mask)
-        samples.append(SeedSample(seed.seed_id, seed.part_id, seed.defect_class, stack, mask))
+        spread = _spread(context, seed)
+        samples.append(SeedSample(seed.seed_id, seed.part_id, seed.defect_class, stack, mask, spread))
     if not samples:
         raise DataError(f"no seed of {context.recipe.recipe_id} is confirmed; confirm at least three of each class")
     return samples
+
+
+def _spread(context: JobContext, seed: Seed) -> tuple[float, ...]:
+    """Return the point spread at a seed when it was taken; empty where no calibration is of that time."""
+    recipe = context.recipe
+    calibration = of_time(context.store, recipe.recipe_id, seed.taken_at)
+    if calibration is None or tuple(one.channel for one in calibration.channels) != recipe.channel_names:
+        return ()
+    middle = seed.box.y + seed.box.height / 2, seed.box.x + seed.box.width / 2
+    return tuple(float(value) for value in spread_px(calibration, recipe.faces, *middle))
 
 
 def _backgrounds(context: JobContext, found: Sequence[Background]) -> Mapping[str, BackgroundSample]:

@@ -72,6 +72,26 @@ def current(store: LearningStore, recipe: Recipe, clock: WallClock = utc_now) ->
     return store.calibrations(recipe.recipe_id)[0]
 
 
+def of_time(store: LearningStore, recipe_id: str, taken_at: datetime) -> Calibration | None:
+    """Return the calibration of the cell as it was when a picture was taken; None where there is none of that time.
+
+    It is the last one before, or else the first one after, with no change of camera, lens or lamp between.
+    """
+    changes = [
+        change.since
+        for change in store.process.list(recipe_id)
+        if change.state is not ChangeState.WITHDRAWN and Rests.CALIBRATION in RENEWS[change.what]
+    ]
+
+    def same(calibration: Calibration) -> bool:
+        first, last = sorted((calibration.created_at, taken_at))
+        return not any(first < since <= last for since in changes)
+
+    found = [one for one in store.calibrations(recipe_id) if same(one)]
+    before = [one for one in found if one.created_at <= taken_at]
+    return before[0] if before else found[-1] if found else None
+
+
 def _changed(store: LearningStore, calibration: Calibration) -> str:
     """Return which change of the process came after a calibration that rests on what was before it."""
     for change in reversed(store.process.list(calibration.recipe_id)):

@@ -34,13 +34,18 @@ Cancelled = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeedSample:
-    """A confirmed real defect, in memory: `stack` (K, H, W) uint8 or uint16 DN, `mask` (H, W) bool."""
+    """A confirmed real defect, in memory: `stack` (K, H, W) uint8 or uint16 DN, `mask` (H, W) bool.
+
+    `psf_px` is each channel's point spread at the defect when the picture was taken, sigma in pixels; empty: as the
+    scene's calibration has it there.
+    """
 
     seed_id: str
     part_id: str
     defect_class: str
     stack: Stack
     mask: Mask
+    psf_px: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mask.shape != self.stack.shape[1:]:

@@ -30,10 +30,11 @@ from trainer.generate.base import (
 )
 from trainer.generate.copypaste import CopyPaste
 from trainer.generate.diffusion import Diffusion
-from trainer.generate.looks import look_at
+from trainer.generate.looks import Look, look_at
 from trainer.generate.procedural import Procedural
+from trainer.generate.sharpness import fitted, fitting_of, widened
 
-VERSION = "1"
+VERSION = "2"
 ARMS = ("diffusion", "procedural", "copypaste")
 #: Attempts for one candidate before the class is given up: almost every attempt succeeds.
 _ATTEMPTS = 25
@@ -89,14 +90,13 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
     looks = {name: [look_at(seed, scene) for seed in scene.seeds[name]] for name in classes}
     arm.prepare(looks, progress, cancelled)
     adapters = {name: arm.fit(name, looks[name], progress, cancelled) for name in classes}
-    outlines = {name: [look.outline for look in looks[name]] for name in classes}
     total, done, started = request.per_class * len(classes), skip, time.monotonic()
     for index in range(skip, total):
         if cancelled():
             raise JobCancelled("generation was stopped; resume the job to go on")
         # Classes alternate, so that an interrupted job leaves a balanced set.
         defect_class, number = classes[index % len(classes)], index // len(classes)
-        yield _candidate(arm, scene, request, number, outlines[defect_class], adapters[defect_class])
+        yield _candidate(arm, scene, request, number, looks[defect_class], adapters[defect_class])
         done += 1
         left = (time.monotonic() - started) / (done - skip) * (total - done)
         progress(Progress(stage=f"generate {request.arm}", done=done, total=total, seconds_left=left))
@@ -132,9 +132,9 @@ def _arm(request: GenerateRequest, scene: Scene, workdir: Path, base: Path | Non
 
 
 def _candidate(
-    arm: Arm, scene: Scene, request: GenerateRequest, number: int, outlines: list[plan.Outline], adapter_digest: str
+    arm: Arm, scene: Scene, request: GenerateRequest, number: int, looks: list[Look], adapter_digest: str
 ) -> Draft:
-    defect_class = outlines[0].seed.defect_class
+    defect_class, outlines = looks[0].seed.defect_class, [look.outline for look in looks]
     entropy = [request.random_seed, scene.recipe.class_names.index(defect_class), number]
     refused: Counter[str] = Counter()
     for attempt in range(_ATTEMPTS):
@@ -146,12 +146,15 @@ def _candidate(
             refused["no place"] += 1
             continue
         severity = float(np.exp(rng.uniform(*np.log(request.severity))))
+        how = fitting_of(scene, looks, shape)
+        shape = widened(shape, how.reach_px, *background.allowed.shape)
         window = background.stack[:, shape.window[0], shape.window[1]]
-        look = arm.appearance(window, shape, severity, defect_class, rng)
+        painted = arm.appearance(window, shape, severity, defect_class, rng)
+        look, soft = fitted(painted, shape, background.allowed[shape.window], window, scene, how)
         made = compose(
             window,
             look.contrast,
-            shape.soft,
+            soft,
             scene.calibration,
             scene.recipe.bit_depth,
             rng,
@@ -171,6 +174,7 @@ def _candidate(
             calibration_digest=scene.calibration.record_digest(),
             parameters=parameters,
             generator_version=VERSION,
+            conditions=how.facts(),
         )
         return _draft(background, shape, made, provenance, severity)
     reasons = ", ".join(f"{count} times {reason}" for reason, count in refused.most_common())
