@@ -22,6 +22,8 @@ from scipy import ndimage
 from cell.imaging.contrast import Maps
 
 BINS = 6
+#: A wide outline's middle line is no feature of the defect: few pixels lie there, and they would draw a slit.
+_DEEPEST_PX = 24.0
 #: Pixels below the outline beyond which a surface's slope is no longer that of a flank, and where it has ended.
 _FLANK_PX, _FLANK_END_PX = 6.0, 10.0
 #: Smoothing of the distance before its gradient is taken, pixels: share of the radius, least and most. The rays of a
@@ -55,8 +57,8 @@ def normals(distance: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def depth_of(distance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the relative depth below the outline, 0 to 1, (h, w)."""
-    depth: NDArray[np.float32] = np.clip(distance / max(float(distance.max()), 1.0), 0, 1)
+    """Return the relative depth below the outline, 0 to 1, (h, w); what is deeper than `_DEEPEST_PX` is all middle."""
+    depth: NDArray[np.float32] = np.clip(distance / np.clip(float(distance.max()), 1.0, _DEEPEST_PX), 0, 1)
     return depth
 
 

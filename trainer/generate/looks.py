@@ -173,8 +173,7 @@ def _window(mask: Mask) -> tuple[slice, slice]:
 def course_of(log: Maps, distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the mean contrast (K, BINS) at relative depths 0..1 below an outline."""
     inside = distance > 0
-    depth = np.clip(distance[inside] / max(float(distance.max()), 1.0), 0, 1 - 1e-6)
-    index = (depth * BINS).astype(np.intp)
+    index = np.minimum((depth_of(distance)[inside] * BINS).astype(np.intp), BINS - 1)
     count = np.bincount(index, minlength=BINS)
     course = np.stack([np.bincount(index, weights=c[inside], minlength=BINS) / np.maximum(count, 1) for c in log])
     # Empty bins of small masks take their neighbour's value.
