@@ -12,7 +12,7 @@ background. So all arms differ in the one thing that is compared: what the defec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,7 @@ from cell.errors import DataError
 from cell.frames import Stack
 from cell.jobs import Progress
 from cell.recipes import Recipe
+from trainer.generate.control import AS_SEEDS, Control
 
 #: Natural logarithm of lit over unlit, (K, h, w) float32: 0 leaves the background as it is.
 LogContrast = NDArray[np.float32]
@@ -69,12 +70,12 @@ class BackgroundSample:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """What is asked for."""
+    """What is asked for. Where `control` says nothing about severity, size or uniform share, the ranges here hold."""
 
     arm: str
     per_class: int
     classes: tuple[str, ...] = ()  # all of the recipe when empty
-    #: Severity relative to the seeds of the class: 1 is the median seed. Drawn log-uniformly.
+    #: Contrast relative to the very seed's whose outline it is; drawn log-uniformly.
     severity: tuple[float, float] = (0.6, 1.4)
     #: Size relative to the seed's; drawn log-uniformly.
     size: tuple[float, float] = (0.7, 1.4)
@@ -86,6 +87,14 @@ class GenerateRequest:
     sampling_steps: int = 20
     #: Adapters that are fitted side by side, each in a process of its own.
     workers: int = 1
+    #: What is asked of every class, and what of some beside or instead.
+    control: Control = AS_SEEDS
+    class_control: Mapping[str, Control] = field(default_factory=dict)
+
+    def control_of(self, defect_class: str) -> Control:
+        """Return what is asked of a class."""
+        special = self.class_control.get(defect_class)
+        return special.over(self.control) if special is not None else self.control
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,93 @@
+"""How strong a defect is, and by what factor its contrast has to change to be as strong as asked.
+
+All measures are of the noise-free change, so that they stay true for defects as weak as the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import ndimage
+
+from cell.calibration import Calibration
+from cell.defects import Mask
+from cell.frames import Stack
+from cell.imaging import contrast as log_contrast
+from cell.imaging import noise
+from cell.imaging.contrast import Maps
+from trainer.generate.base import Appearance, Shape
+from trainer.generate.control import SeverityUnit
+from trainer.generate.looks import Look
+
+#: The contrast is smoothed by this Gaussian (pixels) before it is measured: a seed's carries its camera's noise.
+_SMOOTHING = 1.0
+_FACTORS = (1e-3, 1e3)
+
+
+def strength(log: Maps, inside: Mask) -> float:
+    """Return the root mean square of a log contrast (K, h, w) over a mask and all lights; 0 for an empty mask."""
+    if not inside.any():
+        return 0.0
+    smooth = ndimage.gaussian_filter(log, (0, _SMOOTHING, _SMOOTHING), mode="nearest")
+    return float(np.sqrt((smooth[:, inside] ** 2).mean()))
+
+
+def median_strength(looks: Sequence[Look]) -> float:
+    """Return the strength of a class's median seed."""
+    own = [strength(look.contrast * np.clip(look.distance + 0.5, 0, 1), look.distance > 0) for look in looks]
+    return float(np.median(own))
+
+
+class Gauge:
+    """Measures one defect's contrast on its background, in any unit."""
+
+    def __init__(
+        self, window: Stack, shape: Shape, contrast: Maps, calibration: Calibration, bit_depth: int, median: float
+    ) -> None:
+        self._median = median
+        log = contrast * shape.soft
+        self._strength = strength(log, shape.mask)
+        smooth = window - log_contrast.fine_texture(window.astype(np.float32))
+        support = shape.soft > 0
+        self._log = log[:, support].astype(np.float64)
+        self._level = smooth[:, support].astype(np.float64) + log_contrast.black_offset_dn(bit_depth)
+        sigmas = [noise.sigma_dn(c.noise, b[support]) for c, b in zip(calibration.channels, smooth, strict=True)]
+        self._sigma = np.stack(sigmas).astype(np.float64)
+        self._pixels = max(int(shape.mask.sum()), 1) * len(window)
+
+    def of(self, unit: SeverityUnit, factor: float = 1.0) -> float:
+        """Return the severity of `factor` times the contrast."""
+        if unit == "contrast":
+            return factor * self._strength
+        if unit == "seeds":
+            return factor * self._strength / max(self._median, 1e-9)
+        change = self._level * np.expm1(factor * self._log) / self._sigma
+        squared = float((change**2).sum())
+        return float(np.sqrt(squared if unit == "d-prime" else squared / self._pixels))
+
+    def factor(self, unit: SeverityUnit, wanted: float) -> float | None:
+        """Return the factor that makes the contrast so severe; None when no sensible one does."""
+        low, high = _FACTORS
+        if not self.of(unit, low) <= wanted <= self.of(unit, high):
+            return None
+        # Severity grows with the factor: halve the interval in its logarithm.
+        for _ in range(50):
+            middle = float(np.sqrt(low * high))
+            low, high = (middle, high) if self.of(unit, middle) < wanted else (low, middle)
+        return float(np.sqrt(low * high))
+
+
+def scaled(look: Appearance, factor: float) -> Appearance:
+    """Return an appearance of `factor` times the contrast.
+
+    What texture and noise the contrast brings grows with it, so the background's own has to make up for less, or more.
+    """
+    if factor == 1.0:
+        return look
+    share = min(1.0, factor**2 * look.noise_share)
+    kept = look.texture_kept
+    if look.noise_share < 1.0:
+        kept = min(1.0, kept * float(np.sqrt((1.0 - share) / (1.0 - look.noise_share))))
+    return replace(look, contrast=(factor * look.contrast).astype(np.float32), texture_kept=kept, noise_share=share)
