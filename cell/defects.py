@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +123,10 @@ class GeneratorParameters(Record):
     size_px: float = Field(gt=0)  # square root of the support's area
     morphology: dict[str, float] = Field(default_factory=dict)
     random_seed: int = Field(ge=0)
+    #: What a run's plan asked of this one and what came of it, by name and in the same units; empty: as the seeds are.
+    asked: dict[str, float] = Field(default_factory=dict)
+    made: dict[str, float] = Field(default_factory=dict)
+    units: dict[str, str] = Field(default_factory=dict)
 
 
 class Provenance(Record):
@@ -143,7 +148,24 @@ class Provenance(Record):
     randomised: dict[str, float] = Field(default_factory=dict)
 
 
+_LATER_PARAMETER_FIELDS = ("asked", "made", "units")
 _LATER_PROVENANCE_FIELDS = ("conditions", "adapters_from", "randomised")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DraftRegion:
+    """One of several defects on a part: `mask` and `support` (h, w) bool in a window of the frame."""
+
+    window: tuple[slice, slice]
+    mask: Mask
+    support: Mask
+    severity: float  # d-prime
+    provenance: Provenance
+
+    @property
+    def defect_class(self) -> str:
+        """The defect's own class."""
+        return self.provenance.parameters.defect_class
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +175,7 @@ class Draft:
     `stack` (K, H, W) has the background's dtype and equals it bit for bit where `support` is False; `mask` is what
     was really changed (above 2 sigma of the noise), always inside `support`. `severity` is measured on the result,
     `scores` are the plausibility figures (visibility, nearest_seed, seam, ...) by which review puts doubtful ones
-    first.
+    first. `regions` names each of several defects, the one that was asked for first; empty when there is one.
     """
 
     stack: Stack
@@ -164,6 +186,25 @@ class Draft:
     scores: dict[str, float]
     provenance: Provenance
     planted_bad: bool = False
+    regions: tuple[DraftRegion, ...] = ()
+
+    def label_image(self) -> LabelMap:
+        """Return what is stored as the mask, (H, W) uint8: 255 in the one defect, or i + 1 in region i of several."""
+        if not self.regions:
+            return np.where(self.mask, np.uint8(255), np.uint8(0))
+        numbers = np.zeros(self.mask.shape, np.uint8)
+        for number, region in enumerate(self.regions, start=1):
+            numbers[region.window][region.mask] = number
+        return numbers
+
+
+class CandidateRegion(Record):
+    """One of several defects of a candidate; region i has the value i + 1 in the candidate's mask."""
+
+    defect_class: Name
+    box: Rect
+    severity: float
+    provenance: Provenance
 
 
 class CandidateState(StrEnum):
@@ -190,14 +231,27 @@ class Candidate(Record):
     #: Known-bad candidates hidden among the others test the reviewer; they can never enter a training set.
     planted_bad: bool = False
     created_at: datetime
+    #: Each of several defects, the one that was asked for first; empty when there is one.
+    regions: tuple[CandidateRegion, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All classes that the candidate shows, its own first."""
+        return tuple(dict.fromkeys((self.defect_class, *(region.defect_class for region in self.regions))))
 
     def record_digest(self) -> str:
         """Return the digest of :meth:`Record.record_digest`; fields that came later count where they say something.
 
         The ledger sealed candidates before there were such fields, and they must still be what it sealed.
         """
-        silent = {name for name in _LATER_PROVENANCE_FIELDS if not getattr(self.provenance, name)}
-        return digest.of_record(self.model_dump(mode="json", exclude={"provenance": silent} if silent else None))
+        made = self.provenance
+        silent: dict[str, Any] = {name: True for name in _LATER_PROVENANCE_FIELDS if not getattr(made, name)}
+        if unsaid := {name for name in _LATER_PARAMETER_FIELDS if not getattr(made.parameters, name)}:
+            silent["parameters"] = unsaid
+        exclude: dict[str, Any] = {"provenance": silent} if silent else {}
+        if not self.regions:
+            exclude["regions"] = True
+        return digest.of_record(self.model_dump(mode="json", exclude=exclude or None))
 
 
 class ReviewVerb(StrEnum):

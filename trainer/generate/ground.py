@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import ndimage
 
 from cell.defects import Mask
 from cell.frames import Stack
+from cell.recipes import Rect
 from trainer.generate.base import BackgroundSample
 from trainer.generate.control import Control
 
@@ -35,10 +37,7 @@ def ground_of(background: BackgroundSample, control: Control) -> Ground:
     """Return where a class's defects may lie on a background."""
     allowed = background.allowed
     if control.zones:
-        zones = np.zeros_like(allowed)
-        for zone in control.zones:
-            zones[zone.y : zone.y + zone.height, zone.x : zone.x + zone.width] = True
-        allowed = allowed & zones
+        allowed = zoned(allowed, control.zones)
     if not allowed.any() or (control.level is None and control.roughness is None):
         return Ground(allowed, restricted=bool(control.zones))
     surface = np.ones_like(allowed)
@@ -49,6 +48,15 @@ def ground_of(background: BackgroundSample, control: Control) -> Ground:
             low, high = np.quantile(own[:: max(1, own.size // _SAMPLE)], span)
             surface &= (values >= low) & (values <= high)
     return Ground(allowed, surface & allowed, restricted=True)
+
+
+def zoned(allowed: Mask, zones: Sequence[Rect]) -> Mask:
+    """Return what is allowed inside of zones, (H, W) bool."""
+    inside = np.zeros_like(allowed)
+    for zone in zones:
+        window = slice(zone.y, zone.y + zone.height), slice(zone.x, zone.x + zone.width)
+        inside[window] = allowed[window]
+    return inside
 
 
 def _level(stack: Stack, allowed: Mask) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cell.calibration import Calibration
@@ -17,7 +18,7 @@ from cell.frames import Stack
 from cell.imaging import contrast as log_contrast
 from cell.imaging import noise
 from cell.imaging.contrast import Maps
-from trainer.generate.base import Appearance, Shape
+from trainer.generate.base import Appearance
 from trainer.generate.control import SeverityUnit
 from trainer.generate.looks import Look
 
@@ -41,21 +42,31 @@ def median_strength(looks: Sequence[Look]) -> float:
 
 
 class Gauge:
-    """Measures one defect's contrast on its background, in any unit."""
+    """Measures one defect's contrast (K, h, w), weighed by `soft` (h, w), on its background, in any unit.
+
+    `mask` (h, w) bool is the outline over which means are taken, `median` the strength of the class's median seed.
+    """
 
     def __init__(
-        self, window: Stack, shape: Shape, contrast: Maps, calibration: Calibration, bit_depth: int, median: float
+        self,
+        window: Stack,
+        contrast: Maps,
+        soft: NDArray[np.float32],
+        mask: Mask,
+        calibration: Calibration,
+        bit_depth: int,
+        median: float,
     ) -> None:
         self._median = median
-        log = contrast * shape.soft
-        self._strength = strength(log, shape.mask)
+        log = contrast * soft
+        self._strength = strength(log, mask)
         smooth = window - log_contrast.fine_texture(window.astype(np.float32))
-        support = shape.soft > 0
+        support = soft > 0
         self._log = log[:, support].astype(np.float64)
         self._level = smooth[:, support].astype(np.float64) + log_contrast.black_offset_dn(bit_depth)
         sigmas = [noise.sigma_dn(c.noise, b[support]) for c, b in zip(calibration.channels, smooth, strict=True)]
         self._sigma = np.stack(sigmas).astype(np.float64)
-        self._pixels = max(int(shape.mask.sum()), 1) * len(window)
+        self._pixels = max(int(mask.sum()), 1) * len(window)
 
     def of(self, unit: SeverityUnit, factor: float = 1.0) -> float:
         """Return the severity of `factor` times the contrast."""

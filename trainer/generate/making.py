@@ -1,0 +1,356 @@
+"""One candidate: what is asked of it, one defect or several put on a background, and what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cell.defects import Draft, DraftRegion, GeneratorParameters, Mask, Provenance
+from cell.errors import DataError, JobError
+from cell.frames import Stack
+from cell.imaging.compositor import Composite, compose
+from trainer.generate import plan
+from trainer.generate.arm import Arm
+from trainer.generate.base import Appearance, BackgroundSample, GenerateRequest, Scene, Shape
+from trainer.generate.control import Asked, Control, further, order
+from trainer.generate.ground import Ground, ground_of
+from trainer.generate.lay import folded
+from trainer.generate.looks import Look
+from trainer.generate.outlines import longest, orientation
+from trainer.generate.severity import Gauge, median_strength, scaled
+from trainer.generate.sharpness import Fitting, fitted, fitting_of, widened
+
+VERSION = "2"
+#: Attempts for one candidate before the class is given up: almost every attempt succeeds.
+_ATTEMPTS = 25
+_LEAST_PIXELS = 4
+#: Least share of the planned outline that must be seen to have changed.
+_LEAST_SEEN = 0.2
+_MOST_CLIPPED = 0.5
+#: Pixels that stay free between two defects of a part.
+_APART = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Class:
+    """What the maker keeps of a class."""
+
+    looks: list[Look]
+    outlines: list[plan.Outline]
+    adapter_digest: str
+    control: Control
+    median: float  # strength of the median seed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made:
+    """One defect on a part: its window's pixels, and what is said of it."""
+
+    shape: Shape
+    composite: Composite
+    provenance: Provenance
+    relative: float
+
+    def region(self) -> DraftRegion:
+        """Return it as one of several."""
+        made = self.composite
+        return DraftRegion(self.shape.window, made.mask, made.support, made.d_prime, self.provenance)
+
+
+class Maker:
+    """Makes the candidates of a request, each from its number alone.
+
+    :raises DataError: when what is asked of a class leaves no seed or no place for it.
+    """
+
+    def __init__(
+        self,
+        arm: Arm,
+        scene: Scene,
+        request: GenerateRequest,
+        looks: Mapping[str, list[Look]],
+        adapters: Mapping[str, str],
+    ) -> None:
+        self._arm, self._scene, self._request = arm, scene, request
+        self._calibration_digest = scene.calibration.record_digest()
+        self._grounds: dict[tuple[str, str], Ground] = {}
+        self._classes = {
+            name: _Class(
+                looks=own,
+                outlines=[look.outline for look in own],
+                adapter_digest=adapters[name],
+                control=request.control_of(name),
+                median=median_strength(own),
+            )
+            for name, own in looks.items()
+        }
+        for name, kept in self._classes.items():
+            plan.suitable(kept.outlines, kept.control, name)
+            if kept.control.size_unit == "mm" and kept.control.size is not None and scene.calibration.px_per_mm is None:
+                raise DataError(
+                    f"{name} is asked in mm, and the calibration knows no pixels per mm; calibrate with a dot pitch or "
+                    "ask for sizes in px"
+                )
+
+    def candidate(self, defect_class: str, number: int) -> Draft:
+        """Return candidate `number` of a class. Raises `JobError` when many attempts give nothing usable."""
+        kept = self._classes[defect_class]
+        entropy = (self._request.random_seed, self._scene.recipe.class_names.index(defect_class))
+        asked = order(kept.control, entropy, number, self._request.per_class)
+        names = (defect_class,) * (asked.count - 1) + asked.together
+        refused: Counter[str] = Counter()
+        for attempt in range(_ATTEMPTS):
+            # Each attempt has its own stream, so that a refusal changes nothing else.
+            rng = np.random.default_rng([*entropy, number, attempt])
+            background = self._scene.backgrounds[int(rng.integers(len(self._scene.backgrounds)))]
+            told = {"number": float(number), "attempt": float(attempt)}
+            first = self._defect(defect_class, background, background.stack, asked.first, None, rng, told)
+            if isinstance(first, str):
+                refused[first] += 1
+                continue
+            if not names:
+                return _draft(background, first)
+            several = self._several(first, names, background, rng, told)
+            if not isinstance(several, str):
+                return several
+            refused[several] += 1
+        reasons = ", ".join(f"{count} times {reason}" for reason, count in refused.most_common())
+        wanted = ", ".join(f"{name} {value:.3g}" for name, value in asked.first.told().items())
+        advice = f"what was asked ({wanted}) can't be had; ask for less" if wanted else "check its seeds"
+        raise JobError(f"class {defect_class} gave no usable candidate in {_ATTEMPTS} attempts ({reasons}); {advice}")
+
+    def _several(
+        self,
+        first: _Made,
+        names: Sequence[str],
+        background: BackgroundSample,
+        rng: np.random.Generator,
+        told: Mapping[str, float],
+    ) -> Draft | str:
+        """Put more defects beside the first; return the reason when one of them can't be."""
+        stack, taken = background.stack.copy(), np.zeros(background.allowed.shape, np.bool_)
+        _put(first, stack, taken)
+        regions = [first]
+        for name in names:
+            asked = further(self._classes[name].control, rng)
+            for _ in range(_ATTEMPTS):
+                one = self._defect(name, background, stack, asked, taken, rng, told)
+                if not isinstance(one, str):
+                    break
+            else:
+                return f"no other {name} beside it"
+            _put(one, stack, taken)
+            regions.append(one)
+        return _draft_of_several(background, stack, regions)
+
+    def _defect(
+        self,
+        name: str,
+        background: BackgroundSample,
+        stack: Stack,
+        asked: Asked,
+        taken: Mask | None,
+        rng: np.random.Generator,
+        told: Mapping[str, float],
+    ) -> _Made | str:
+        """Put one defect on what is there; return the reason when it is of no use."""
+        kept, scene = self._classes[name], self._scene
+        ground = self._ground(name, background)
+        shape = plan.draw(
+            kept.outlines,
+            background,
+            self._request,
+            rng,
+            asked,
+            kept.control,
+            ground=ground,
+            px_per_mm=scene.calibration.px_per_mm,
+            taken=taken,
+        )
+        if shape is None:
+            return "no place"
+        how = fitting_of(scene, kept.looks, shape)
+        shape = widened(shape, how.reach_px, *background.allowed.shape)
+        window = stack[:, shape.window[0], shape.window[1]]
+        found = self._contrast(name, window, shape, asked, rng, how, ground)
+        if isinstance(found, str):
+            return found
+        look, soft, severity, relative = found
+        if taken is not None and (taken[shape.window] & (soft > 0)).any():
+            return "no place"
+        made = compose(
+            window,
+            look.contrast,
+            soft,
+            scene.calibration,
+            scene.recipe.bit_depth,
+            rng,
+            texture_kept=look.texture_kept,
+            noise_share=look.noise_share,
+        )
+        if reason := _broken(made, shape):
+            return reason
+        parameters = self._parameters(name, made, shape, relative, told)
+        parameters = parameters.model_copy(update=self._asked_and_made(kept, asked, shape, made, severity))
+        return _Made(shape, made, self._provenance(background, kept, shape, parameters, how), relative)
+
+    def _contrast(
+        self,
+        name: str,
+        window: Stack,
+        shape: Shape,
+        asked: Asked,
+        rng: np.random.Generator,
+        how: Fitting,
+        ground: Ground,
+    ) -> tuple[Appearance, NDArray[np.float32], float, float] | str:
+        """Return the contrast as strong as asked, its weight, and its severity in the unit asked for and in seeds."""
+        kept, scene, unit = self._classes[name], self._scene, self._classes[name].control.severity_unit
+        own = 1.0 if asked.severity is not None else float(np.exp(rng.uniform(*np.log(self._request.severity))))
+        painted = self._arm.appearance(window, shape, own, name, rng)
+        look, soft = fitted(painted, shape, ground.allowed[shape.window], window, scene, how)
+        if not (soft > 0).any():
+            return "no place"
+        gauge = Gauge(window, look.contrast, soft, shape.mask, scene.calibration, scene.recipe.bit_depth, kept.median)
+        factor: float | None = 1.0
+        if asked.severity is not None:
+            factor = gauge.factor(unit, asked.severity)
+        if factor is None:
+            return "no contrast to strengthen"
+        return scaled(look, factor), soft, gauge.of(unit, factor), gauge.of("seeds", factor)
+
+    def _ground(self, name: str, background: BackgroundSample) -> Ground:
+        key = (name, background.background_id)
+        if key not in self._grounds:
+            self._grounds[key] = ground_of(background, self._classes[name].control)
+        return self._grounds[key]
+
+    def _provenance(
+        self, background: BackgroundSample, kept: _Class, shape: Shape, parameters: GeneratorParameters, how: Fitting
+    ) -> Provenance:
+        return Provenance(
+            background_id=background.background_id,
+            seed_ids=shape.seed_ids,
+            base_digest=self._arm.base_digest,
+            adapter_digest=kept.adapter_digest,
+            calibration_digest=self._calibration_digest,
+            parameters=parameters,
+            generator_version=VERSION,
+            conditions=how.facts(),
+        )
+
+    def _parameters(
+        self, name: str, made: Composite, shape: Shape, relative: float, told: Mapping[str, float]
+    ) -> GeneratorParameters:
+        rows, columns = np.nonzero(made.mask)
+        return GeneratorParameters(
+            arm=self._arm.name,
+            defect_class=name,
+            severity=max(relative, 1e-9),
+            center_x=float(shape.left + columns.mean()),
+            center_y=float(shape.top + rows.mean()),
+            orientation_deg=shape.orientation_deg,
+            size_px=float(np.sqrt(made.support.sum())),
+            morphology=shape.morphology | dict(told),
+            random_seed=self._request.random_seed,
+        )
+
+    def _asked_and_made(
+        self, kept: _Class, asked: Asked, shape: Shape, made: Composite, severity: float
+    ) -> dict[str, dict[str, float] | dict[str, str]]:
+        """Return what the plan asked and what came of it; nothing where the plan asked nothing."""
+        wanted, control = asked.told(), kept.control
+        if control.orientation is not None:
+            wanted.setdefault("orientation", _seeds_direction(kept, shape))
+        if not wanted:
+            return {}
+        seed = next(one for one in kept.outlines if one.seed.seed_id == shape.seed_ids[0])
+        unit = {"seeds": seed.longest, "px": 1.0, "mm": self._scene.calibration.px_per_mm or 1.0}[control.size_unit]
+        found = {name: shape.morphology[name] for name in ("mix", "width", "elongation", "branches")} | {
+            "severity": severity,
+            "size": longest(made.mask) / unit,
+            "orientation": folded(orientation(made.mask) - shape.morphology.get("lay_deg", 0.0)),
+        }
+        units = {"severity": control.severity_unit, "size": control.size_unit, "orientation": "degrees from the lay"}
+        return {
+            "asked": wanted,
+            "made": {name: found[name] for name in wanted},
+            "units": {name: unit for name, unit in units.items() if name in wanted},
+        }
+
+
+def _seeds_direction(kept: _Class, shape: Shape) -> float:
+    return next(one.to_lay_deg for one in kept.outlines if one.seed.seed_id == shape.seed_ids[0])
+
+
+def _broken(made: Composite, shape: Shape) -> str:
+    """Return why a result is provably useless, or an empty string."""
+    if made.mask.sum() < max(_LEAST_PIXELS, _LEAST_SEEN * shape.mask.sum()):
+        return "invisible"
+    if made.clipped_share > _MOST_CLIPPED:
+        return "clipped"
+    return ""
+
+
+def _put(one: _Made, stack: Stack, taken: Mask) -> None:
+    """Put a defect on a part, and mark where no other may lie."""
+    rows, columns = one.shape.window
+    stack[:, rows, columns] = one.composite.pixels
+    top, left = max(0, rows.start - _APART), max(0, columns.start - _APART)
+    near = slice(top, rows.stop + _APART), slice(left, columns.stop + _APART)
+    own = np.zeros(taken[near].shape, np.bool_)
+    own[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = one.composite.support
+    taken[near] |= ndimage.binary_dilation(own, iterations=_APART)
+
+
+def _draft(background: BackgroundSample, one: _Made) -> Draft:
+    stack = background.stack.copy()
+    made, shape = one.composite, one.shape
+    stack[:, shape.window[0], shape.window[1]] = made.pixels
+    mask, support = np.zeros((2, *stack.shape[1:]), np.bool_)
+    mask[shape.window] = made.mask
+    support[shape.window] = made.support
+    return Draft(
+        stack=stack,
+        mask=mask,
+        support=support,
+        defect_class=one.provenance.parameters.defect_class,
+        severity=made.d_prime,
+        scores=_scores(one, len(stack)),
+        provenance=one.provenance,
+    )
+
+
+def _draft_of_several(background: BackgroundSample, stack: Stack, several: Sequence[_Made]) -> Draft:
+    mask: NDArray[np.bool_] = np.zeros(background.allowed.shape, np.bool_)
+    support = mask.copy()
+    for one in several:
+        mask[one.shape.window] |= one.composite.mask
+        support[one.shape.window] |= one.composite.support
+    first = several[0]
+    seeds = tuple(dict.fromkeys(seed for one in several for seed in one.provenance.seed_ids))
+    return Draft(
+        stack=stack,
+        mask=mask,
+        support=support,
+        defect_class=first.provenance.parameters.defect_class,
+        severity=first.composite.d_prime,
+        scores=_scores(first, len(stack)),
+        provenance=first.provenance.model_copy(update={"seed_ids": seeds}),
+        regions=tuple(one.region() for one in several),
+    )
+
+
+def _scores(one: _Made, channels: int) -> dict[str, float]:
+    made, area = one.composite, float(one.composite.mask.sum())
+    return {
+        "visibility": made.d_prime / np.sqrt(area * channels),  # mean change a pixel, in noise sigmas
+        "relative_severity": one.relative,
+        "clipped": made.clipped_share,
+        "kept_of_plan": area / max(float(one.shape.mask.sum()), 1.0),
+    }
