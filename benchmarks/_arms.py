@@ -25,7 +25,6 @@ REAL = "real"
 ARMS = (REAL, *sorted(GENERATORS))
 #: Arms whose images carry nothing of a seed but what `PASTED_FROM` names: a fold can leave them out.
 _SEPARABLE = frozenset({"copypaste", "procedural"})
-_CHANNEL = "grey"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,14 +64,16 @@ def synthesise(
 
 
 def export_synthetic(samples: Sequence[Sample], classes: Sequence[str], root: Path) -> None:
-    """Write one-channel samples as ``root/<class>/NAME.png`` with ``NAME_mask.png`` (255 in the defect)."""
+    """Write ``root/<class>/NAME.png`` and ``NAME_mask.png`` (255 in the defect), of several lights ``NAME_e1`` etc."""
     for name in classes:
         (root / name).mkdir(parents=True, exist_ok=True)
     for sample in samples:
         folder = root / classes[int(sample.labels.max()) - 1]
-        Image.fromarray(sample.stack[0]).save(folder / f"{sample.sample_id}.png")
         mask = np.where(sample.labels > 0, 255, 0).astype(np.uint8)
-        Image.fromarray(mask).save(folder / f"{sample.sample_id}_mask.png")
+        for number, plane in enumerate(sample.stack, start=1):
+            name = sample.sample_id if len(sample.stack) == 1 else f"{sample.sample_id}_e{number}"
+            Image.fromarray(plane).save(folder / f"{name}.png")
+            Image.fromarray(mask).save(folder / f"{name}_mask.png")
 
 
 def _sample(draft: Draft, index: int, product: Product, parts: dict[str, str]) -> Sample:
@@ -97,22 +98,26 @@ def _recipe(product: Product) -> Recipe:
         height=max(shape[1] for shape in shapes),
         width=max(shape[2] for shape in shapes),
         bit_depth=product.bit_depth,
-        channels=(Channel(name=_CHANNEL, exposure_us=1.0, lights={"light": 1.0}),),
+        channels=tuple(Channel(name=name, exposure_us=1.0, lights={name: 1.0}) for name in product.channels),
         defect_classes=tuple(DefectClass(name=name) for name in product.classes),
     )
 
 
 def _calibration(product: Product, recipe: Recipe) -> Calibration:
     """Return the degraded calibration that a folder of single frames allows: a noise level, no photon transfer."""
-    frames = [sample.stack[0] for sample in product.backgrounds]
-    fitted = estimate_from_singles(frames, bit_depth=product.bit_depth)
-    flat = Illumination(grid=((1.0,),), mean_dn=float(np.mean([frame.mean() for frame in frames])))
+    channels, findings = [], list[str]()
+    for index, name in enumerate(product.channels):
+        frames = [sample.stack[index] for sample in product.backgrounds]
+        fitted = estimate_from_singles(frames, bit_depth=product.bit_depth)
+        flat = Illumination(grid=((1.0,),), mean_dn=float(np.mean([frame.mean() for frame in frames])))
+        channels.append(ChannelCalibration(channel=name, noise=fitted.model, illumination=flat, psf_sigma_px=0.0))
+        findings += fitted.findings
     return Calibration(
         calibration_id="fewshot",
         recipe_id=recipe.recipe_id,
         kind=CalibrationKind.DEGRADED,
-        channels=(ChannelCalibration(channel=_CHANNEL, noise=fitted.model, illumination=flat, psf_sigma_px=0.0),),
-        frames_used=len(frames),
-        findings=fitted.findings,
+        channels=tuple(channels),
+        frames_used=len(product.backgrounds),
+        findings=tuple(dict.fromkeys(findings)),
         created_at=utc_now(),
     )

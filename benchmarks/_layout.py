@@ -1,6 +1,7 @@
 """A product for the few-shot benchmark: :mod:`cell.imaging.folders`, but nothing may be missing or left out silently.
 
-Every picture is a part's image of its own, one channel; pictures of one physical part share its group.
+Every picture is a part's image of its own, one channel; pictures of one physical part share its group. Or a part's
+pictures are its lights, and it is one stack of as many channels.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.heldout.stacks import stack_parts
 from cell.defects import Sample
 from cell.errors import DataError
 from cell.imaging.folders import FolderDataset, Misfit, physical_part, read_folder, read_picture
@@ -28,10 +30,13 @@ class Product:
     seeds: tuple[Sample, ...]
     backgrounds: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    channels: tuple[str, ...] = ("grey",)
 
 
-def load(root: Path, shots: int) -> Product:
+def load(root: Path, shots: int, *, lights: bool = False) -> Product:
     """Read a product with the first `shots` parts of every seed class.
+
+    With `lights` the pictures of a part are the lights of one stack.
 
     A defective test picture whose mask marks nothing stays in: its folder tells the class, this exposure only does not
     show where. Anything else that does not fit stops the benchmark, so that two runs never compare different sets.
@@ -55,7 +60,7 @@ def load(root: Path, shots: int) -> Product:
     if len(dtypes) != 1:
         raise DataError(f"{root} mixes bit depths ({', '.join(sorted(dtypes))}); convert the images to one")
     ends = len(seeds), len(seeds) + len(backgrounds)
-    return Product(
+    product = Product(
         name=root.name,
         classes=dataset.classes,
         bit_depth=_BIT_DEPTH[dtypes.pop()],
@@ -63,6 +68,20 @@ def load(root: Path, shots: int) -> Product:
         backgrounds=tuple(everything[ends[0] : ends[1]]),
         test=tuple(everything[ends[1] :]),
     )
+    return _stacked(product) if lights else product
+
+
+def _stacked(product: Product) -> Product:
+    seeds, backgrounds, test = (
+        tuple(stack_parts(samples)) for samples in (product.seeds, product.backgrounds, product.test)
+    )
+    counts = {len(sample.stack) for sample in (*seeds, *backgrounds, *test)}
+    if len(counts) > 1:
+        raise DataError(
+            f"parts of {product.name} have {min(counts)} to {max(counts)} pictures; give each the same lights"
+        )
+    channels = tuple(f"light{number + 1}" for number in range(counts.pop()))
+    return replace(product, seeds=seeds, backgrounds=backgrounds, test=test, channels=channels)
 
 
 def _unmarked(dataset: FolderDataset, misfit: Misfit) -> Sample | None:

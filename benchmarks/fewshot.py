@@ -65,8 +65,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.work is not None:
         make_folder(options.work)
     with _stage("load", seconds):
-        product = _layout.load(options.data, options.shots)
-        preprocessing = Preprocessing(channels=("grey",), bit_depth=product.bit_depth)
+        product = _layout.load(options.data, options.shots, lights=options.lights)
+        preprocessing = Preprocessing(channels=product.channels, bit_depth=product.bit_depth)
     config = FitConfig(seed=options.seed, start=options.start)
     if options.updates:
         config = replace(config, updates=options.updates)
@@ -97,6 +97,7 @@ def _result(
         "data": product.name,
         "arm": options.arm,
         "shots": options.shots,
+        "lights": len(product.channels),
         "seed": options.seed,
         "updates": config.updates,
         "batch": config.batch,
@@ -251,6 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fewshot", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="product folder (see docs/data-layout.md)")
     parser.add_argument("--shots", type=int, default=5, help="real parts a defect class to learn from")
+    parser.add_argument("--lights", action="store_true", help="a part's pictures are its lights: one stack, one score")
     parser.add_argument("--arm", choices=[*ARMS, ORACLE], default="real")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-class", type=int, default=60, help="synthetic images a class")

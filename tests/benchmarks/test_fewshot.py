@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,13 +149,30 @@ def test_intervals_count_parts_not_pictures() -> None:
 
 
 def test_export_writes_image_and_mask_of_each_class(tmp_path: Path) -> None:
-    samples = [plate(1, "scratch"), plate(2, "pit")]
+    samples = [replace(one, stack=one.stack[:1]) for one in (plate(1, "scratch"), plate(2, "pit"))]
     export_synthetic(samples, ("pit", "scratch"), tmp_path / "out")
     image = np.asarray(Image.open(tmp_path / "out" / "pit" / "p2_0.png"))
     mask = np.asarray(Image.open(tmp_path / "out" / "pit" / "p2_0_mask.png"))
     assert np.array_equal(image, samples[1].stack[0])
     assert np.array_equal(mask == 255, samples[1].labels > 0)
     assert len(list((tmp_path / "out" / "scratch").glob("*.png"))) == 2
+
+
+def test_lights_of_a_part_are_one_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    insulator = Path(fewshot.__file__).parent / "heldout" / "data" / "insulator"
+    product = load(insulator, shots=3, lights=True)
+    assert {len(sample.stack) for sample in (*product.seeds, *product.backgrounds, *product.test)} == {4}
+    assert len(product.seeds) == 12
+    made = synthesise("procedural", product, 1, 1, lambda _progress: None)
+    assert made.samples[0].stack.shape == product.backgrounds[0].stack.shape
+    export_synthetic(made.samples, product.classes, tmp_path)
+    names = {file.name for file in (tmp_path / product.classes[0]).iterdir()}
+    assert len(names) == 8
+    assert "synthetic-00000_e4_mask.png" in names
+    shutil.copytree(insulator, tmp_path / "short")
+    next((tmp_path / "short" / "test" / "good").glob("*_e4.png")).unlink()
+    assert fewshot.main(["--data", str(tmp_path / "short"), "--lights", "--folds", "0"]) == DataError.exit_code
+    assert "give each the same lights" in capsys.readouterr().err
 
 
 def test_bad_folders_are_named_in_one_line(product: Path, capsys: pytest.CaptureFixture[str]) -> None:
