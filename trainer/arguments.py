@@ -13,6 +13,7 @@ from cell.defects import ReviewVerb, SeedState
 from cell.errors import ProtocolError
 from cell.recipes import Name
 from cell.wire.messages import Command
+from trainer.generate.control import AS_SEEDS, Control
 from trainer.parameters import ArmName, CalibrateParameters, OddityParameters, RandomSeed, Severity
 
 #: Who decides: a name as people write it.
@@ -43,6 +44,8 @@ class Generate(Record):
     random_seed: RandomSeed = 0
     planted_bad: int = Field(default=0, ge=0, le=1000)
     stale: bool = False
+    control: Control = AS_SEEDS
+    class_control: dict[Name, Control] = Field(default_factory=dict)
 
 
 class Gap(Record):

@@ -22,6 +22,7 @@ from cell.wire.server import Request
 from trainer import arguments
 from trainer.backgrounds import for_candidates
 from trainer.exporting import export
+from trainer.generate.control import check_plan
 from trainer.jobs import Runner
 from trainer.parameters import checked
 from trainer.recipes import load_recipe
@@ -149,8 +150,11 @@ class Commands:
         missing = sorted(set(asked.classes) - with_seeds) or ([] if with_seeds else list(recipe.class_names))
         if missing:
             raise DataError(f"no seed of {', '.join(missing)} is confirmed; confirm at least three of each class")
-        current(self._store, recipe)
-        return self._queue(JobKind.GENERATE, recipe, asked.model_dump(mode="json", exclude={"recipe_id"}))
+        check_plan(asked.control, asked.class_control, recipe, current(self._store, recipe).px_per_mm)
+        # A job's row tells what was asked, not what was left out.
+        plan = asked.model_dump(mode="json", include={"control", "class_control"}, exclude_defaults=True)
+        rest = asked.model_dump(mode="json", exclude={"recipe_id", "control", "class_control"})
+        return self._queue(JobKind.GENERATE, recipe, rest | plan)
 
     def _gap(self, command: Command) -> Result:
         asked = arguments.read(command, arguments.Gap)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cell.defects import PASTED_FROM, LabelMap, Mask, Sample, SeedState, Split
+from cell.defects import PASTED_FROM, Candidate, LabelMap, Mask, Sample, SeedState, Split
 from cell.errors import DataError, GateError
 from cell.frames import StoredStack
 from cell.models import ManifestItem, SampleKind, TrainingSet
@@ -68,7 +68,10 @@ def training_samples(store: LearningStore, manifest: TrainingSet, recipe: Recipe
         stored, mask = store.gate.load_item(item)
         sample = _sample(item, stored, mask, manifest.classes, recipe)
         if sample.synthetic:
-            sample.tags.update(_origin(store, item.item_id))
+            candidate = store.candidates.get(item.item_id).candidate
+            sample.tags.update(_origin(store, candidate))
+            for defect_class, own in store.candidates.defects(candidate) if candidate.regions else ():
+                sample.labels[own] = manifest.classes.index(defect_class) + 1
         loaded.append(Loaded(sample, stored))
     _mark_neighbours([(item.image_digest, one.sample) for item, one in zip(manifest.items, loaded, strict=True)])
     return loaded
@@ -135,8 +138,8 @@ def check_fits(stored: StoredStack, recipe: Recipe, name: str) -> NDArray[Any]:
     return stored.pixels
 
 
-def _origin(store: LearningStore, candidate_id: str) -> dict[str, str]:
-    provenance = store.candidates.get(candidate_id).candidate.provenance
+def _origin(store: LearningStore, candidate: Candidate) -> dict[str, str]:
+    provenance = candidate.provenance
     parts = {store.seed(seed_id).part_id for seed_id in provenance.seed_ids}
     return {"arm": provenance.parameters.arm, PASTED_FROM: ",".join(sorted(parts))}
 

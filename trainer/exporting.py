@@ -10,6 +10,8 @@
 
 Pixels stay as the camera gave them: PNG with 8 or 16 bits. A part under several lights gives one picture for each
 channel, ``NAME_<channel>.png``, with the same mask. Candidates that nobody accepted, and planted ones, are left out.
+Several defects on a part are annotations of their own, each of its class; in the MVTec tree, which has one class a
+picture, those of several classes lie under ``combined``, as in MVTec AD itself.
 """
 
 from __future__ import annotations
@@ -35,16 +37,16 @@ from cell.store.files import disk_errors
 from cell.store.learning import LearningStore
 
 Format = Literal["mvtec", "coco", "yolo"]
+_COMBINED = "combined"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Picture:
-    """One channel of one part. `mask` is None for a good one."""
+    """One channel of one part, with class and mask of each of its defects; a good one has none."""
 
     name: str
     pixels: Pixels
-    defect_class: str
-    mask: Mask | None
+    defects: tuple[tuple[str, Mask], ...]
 
 
 def export(
@@ -82,11 +84,11 @@ def _pictures(store: LearningStore, recipe: Recipe, cancelled: Callable[[], bool
         raise DataError(f"no candidate of {recipe.recipe_id} is accepted yet; review some first")
     for background in store.backgrounds(recipe.recipe_id, Split.LEARN):
         _go_on(cancelled)
-        yield from _channels(background.background_id, store.read_image(background.image).pixels, recipe, "good", None)
+        yield from _channels(background.background_id, store.read_image(background.image).pixels, recipe, ())
     for candidate in candidates:
         _go_on(cancelled)
-        pixels, mask = store.read_image(candidate.image).pixels, store.read_mask(candidate.mask)
-        yield from _channels(candidate.candidate_id, pixels, recipe, candidate.defect_class, mask)
+        pixels, defects = store.read_image(candidate.image).pixels, store.candidates.defects(candidate)
+        yield from _channels(candidate.candidate_id, pixels, recipe, defects)
 
 
 def _go_on(cancelled: Callable[[], bool]) -> None:
@@ -94,9 +96,11 @@ def _go_on(cancelled: Callable[[], bool]) -> None:
         raise StateError("the trainer stops; export again when it is up")
 
 
-def _channels(name: str, stack: NDArray[Any], recipe: Recipe, kind: str, mask: Mask | None) -> Iterator[_Picture]:
+def _channels(
+    name: str, stack: NDArray[Any], recipe: Recipe, defects: tuple[tuple[str, Mask], ...]
+) -> Iterator[_Picture]:
     for channel, pixels in zip(recipe.channel_names, stack, strict=True):
-        yield _Picture(name if len(stack) == 1 else f"{name}_{channel}", pixels, kind, mask)
+        yield _Picture(name if len(stack) == 1 else f"{name}_{channel}", pixels, defects)
 
 
 def _write_mvtec(folder: Path, recipe: Recipe, pictures: Iterator[_Picture]) -> int:
@@ -104,13 +108,18 @@ def _write_mvtec(folder: Path, recipe: Recipe, pictures: Iterator[_Picture]) -> 
     for name in ("train/good", *(f"{side}/{kind}" for side in ("test", "ground_truth") for kind in recipe.class_names)):
         (folder / name).mkdir(parents=True)
     for picture in pictures:
-        if picture.mask is None:
+        if not picture.defects:
             _write_png(folder / "train" / "good" / f"{picture.name}.png", picture.pixels)
             files += 1
             continue
-        _write_png(folder / "test" / picture.defect_class / f"{picture.name}.png", picture.pixels)
-        truth = folder / "ground_truth" / picture.defect_class / f"{picture.name}_mask.png"
-        _write_png(truth, np.where(picture.mask, np.uint8(255), np.uint8(0)))
+        classes = {defect_class for defect_class, _ in picture.defects}
+        kind = classes.pop() if len(classes) == 1 else _COMBINED
+        for side in ("test", "ground_truth"):
+            (folder / side / kind).mkdir(exist_ok=True)
+        _write_png(folder / "test" / kind / f"{picture.name}.png", picture.pixels)
+        mask = np.logical_or.reduce([own for _, own in picture.defects])
+        truth = folder / "ground_truth" / kind / f"{picture.name}_mask.png"
+        _write_png(truth, np.where(mask, np.uint8(255), np.uint8(0)))
         files += 2
     return files
 
@@ -125,9 +134,8 @@ def _write_coco(folder: Path, recipe: Recipe, pictures: Iterator[_Picture]) -> i
         _write_png(folder / "images" / file, picture.pixels)
         height, width = picture.pixels.shape
         images.append({"id": number, "file_name": file, "height": height, "width": width})
-        if picture.mask is not None:
-            category = categories[picture.defect_class]
-            annotations.append(_annotation(len(annotations) + 1, number, category, picture.mask))
+        for defect_class, mask in picture.defects:
+            annotations.append(_annotation(len(annotations) + 1, number, categories[defect_class], mask))
     document = {
         "info": {"description": f"accepted candidates of {recipe.recipe_id}, synthetic, and good parts, real"},
         "categories": [{"id": number, "name": name} for name, number in categories.items()],
@@ -173,10 +181,10 @@ def _write_yolo(folder: Path, recipe: Recipe, pictures: Iterator[_Picture]) -> i
     for picture in pictures:
         _write_png(images / f"{picture.name}.png", picture.pixels)
         lines = []
-        if picture.mask is not None:
-            number = recipe.class_names.index(picture.defect_class)
-            size = np.array(picture.mask.shape[::-1], np.float64)
-            for corners in outlines(picture.mask):
+        for defect_class, mask in picture.defects:
+            number = recipe.class_names.index(defect_class)
+            size = np.array(mask.shape[::-1], np.float64)
+            for corners in outlines(mask):
                 lines.append(" ".join([str(number), *(f"{share:.6f}" for share in (np.array(corners) / size).ravel())]))
         (labels / f"{picture.name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         files += 2

@@ -136,7 +136,7 @@ def _seed_crop(context: JobContext, seed: Seed) -> Crop:
 def _candidate_crop(context: JobContext, row: CandidateRow, backgrounds: Mapping[str, Background]) -> Crop:
     candidate = row.candidate
     stack = check_fits(context.store.read_image(candidate.image), context.recipe, candidate.candidate_id)
-    mask = context.store.read_mask(candidate.mask)
+    mask = context.store.candidates.defects(candidate)[0][1]
     name = candidate.provenance.background_id
     part = backgrounds[name].part_id if name in backgrounds else name
     return crop_of(stack, mask, part, on_part=_on_part(context.recipe, stack, mask), name=candidate.candidate_id)

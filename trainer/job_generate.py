@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cell.defects import Background, Seed, SeedState, Split
+from cell.defects import Background, Candidate, GeneratorParameters, Seed, SeedState, Split
 from cell.errors import ConfigurationError, DataError, JobError
 from cell.imaging.focus import spread_px
 from cell.jobs import Progress
@@ -25,6 +24,7 @@ from trainer.datasets import check_fits
 from trainer.generate import denoiser
 from trainer.generate.base import BackgroundSample, GenerateRequest, SeedSample
 from trainer.generate.candidates import allowed_places, make_candidates
+from trainer.generate.told import asked_and_made
 from trainer.parameters import GenerateParameters, of_job
 from trainer.planted import choose, spoil
 
@@ -39,7 +39,8 @@ def generate(context: JobContext) -> dict[str, Any]:
         raise JobError(f"job {context.job.job_id} has the parameters of another kind of job; ask for a new one")
     recipe, store = context.recipe, context.store
     calibration = current(store, recipe)
-    seeds = _seeds(context, parameters.classes)
+    beside = {name for one in (parameters.general(), *parameters.class_control.values()) for name in one.together}
+    seeds = _seeds(context, (*parameters.classes, *beside) if parameters.classes else ())
     present = {seed.defect_class for seed in seeds}
     classes = parameters.classes or tuple(name for name in recipe.class_names if name in present)
     found = for_candidates(store, recipe.recipe_id, stale=parameters.stale)
@@ -52,9 +53,9 @@ def generate(context: JobContext) -> dict[str, Any]:
         classes=classes,
         random_seed=parameters.random_seed,
         workers=context.settings.trainer.threads,
+        control=parameters.general(),
+        class_control=parameters.class_control,
     )
-    if parameters.severity is not None:
-        request = replace(request, severity=parameters.severity)
     drafts = make_candidates(
         request,
         seeds,
@@ -76,7 +77,9 @@ def generate(context: JobContext) -> dict[str, Any]:
             draft = spoil(genuine, background.stack, background.allowed, recipe.bit_depth, rng)
         store.candidates.add(context.job.job_id, recipe.recipe_id, draft)
     stale = len(store.backgrounds(recipe.recipe_id, Split.LEARN)) - len(backgrounds)
-    return _result(context, per_class * len(classes)) | ({"stale_backgrounds_left_out": stale} if stale else {})
+    return _result(context, per_class * len(classes), request) | (
+        {"stale_backgrounds_left_out": stale} if stale else {}
+    )
 
 
 def plant(class_count: int, parameters: GenerateParameters) -> tuple[int, frozenset[int]]:
@@ -142,8 +145,16 @@ def _base(folder: Path | None) -> Path | None:
     return base
 
 
-def _result(context: JobContext, total: int) -> dict[str, Any]:
+def _result(context: JobContext, total: int, request: GenerateRequest) -> dict[str, Any]:
     # Planted ones are not told apart here either: whoever lists jobs may be the reviewer.
     rows = context.store.candidates.list(context.recipe.recipe_id, job_id=context.job.job_id, limit=total)
     by_class = Counter(row.candidate.defect_class for row in rows)
-    return {"candidates": len(rows), "by_class": dict(by_class)}
+    result: dict[str, Any] = {"candidates": len(rows), "by_class": dict(by_class)}
+    controls = {name: request.control_of(name) for name in context.recipe.class_names}
+    made = [one for row in rows for one in _defects(row.candidate)]
+    return result | ({"control": told} if (told := asked_and_made(made, controls)) else {})
+
+
+def _defects(candidate: Candidate) -> list[GeneratorParameters]:
+    regions = [region.provenance.parameters for region in candidate.regions]
+    return regions or [candidate.provenance.parameters]

@@ -15,6 +15,7 @@ from cell.base import Record
 from cell.errors import JobError
 from cell.jobs import Job, JobKind
 from cell.recipes import Name
+from trainer.generate.control import AS_SEEDS, Control
 
 #: Relative to the seeds of the class: 1 is the median seed.
 Severity = Annotated[float, Field(gt=0, le=1e4)]
@@ -43,12 +44,21 @@ class GenerateParameters(Record):
     planted_bad: int = Field(default=0, ge=0, le=1000)
     #: Also on backgrounds from before a change of the process.
     stale: bool = False
+    #: What is asked of every class, and of some beside or instead.
+    control: Control = AS_SEEDS
+    class_control: dict[Name, Control] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _range_in_order(self) -> Self:
         if self.severity is not None and self.severity[0] > self.severity[1]:
             raise ValueError("the severity range must be given as [low, high]")
+        if self.severity is not None and self.control.severity is not None:
+            raise ValueError("severity is asked for twice, by itself and in control")
         return self
+
+    def general(self) -> Control:
+        """Return what is asked of every class."""
+        return self.control if self.severity is None else self.control.model_copy(update={"severity": self.severity})
 
 
 class GapParameters(Record):

@@ -42,15 +42,37 @@ def spoil(draft: Draft, background: Stack, allowed: Mask, bit_depth: int, rng: n
     """
     kind = ("checkerboard", "stripes", "beside")[int(rng.integers(3))]
     mask = _beside(allowed, rng) if kind == "beside" else None
-    stack = background.copy()
+    stack, others = _without_first(draft, background)
     if mask is not None:
         # As bright as the part is: on the empty carrier nothing looks less like a defect of the part.
         levels = np.median(background[:, allowed], axis=1) if allowed.any() else np.median(background, axis=(1, 2))
         stack[:, mask] = np.maximum(levels, (1 << bit_depth) // 4).astype(stack.dtype)[:, None]
     else:
-        mask = _square(draft.mask)
+        mask = _square(draft.mask & ~others)
         stack[:, mask] = np.where(_pattern(mask.shape, stripes=kind == "stripes")[mask], (1 << bit_depth) - 1, 0)
-    return replace(draft, stack=stack, mask=mask, support=mask, planted_bad=True)
+    if not draft.regions:
+        return replace(draft, stack=stack, mask=mask, support=mask, planted_bad=True)
+    # Whatever else lies on the part stays, so that their number gives nothing away.
+    first = replace(draft.regions[0], window=(slice(None), slice(None)), mask=mask & ~others, support=mask)
+    support = mask.copy()
+    for region in draft.regions[1:]:
+        support[region.window] |= region.support
+    regions = (first, *draft.regions[1:])
+    return replace(draft, stack=stack, mask=mask | others, support=support, planted_bad=True, regions=regions)
+
+
+def _without_first(draft: Draft, background: Stack) -> tuple[Stack, Mask]:
+    """Return the picture without the defect that a draft is named for, and the mask of its others."""
+    others = np.zeros_like(draft.mask)
+    if not draft.regions:
+        return background.copy(), others
+    stack = draft.stack.copy()
+    rows, columns = draft.regions[0].window
+    near = draft.regions[0].support
+    stack[:, rows, columns] = np.where(near, background[:, rows, columns], stack[:, rows, columns])
+    for region in draft.regions[1:]:
+        others[region.window] |= region.mask
+    return stack, others
 
 
 def _square(mask: Mask) -> Mask:

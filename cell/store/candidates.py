@@ -13,7 +13,17 @@ import sqlalchemy as sa
 
 from cell.base import Record
 from cell.clock import WallClock
-from cell.defects import Candidate, CandidateState, Draft, ReviewDecision, ReviewVerb, SeedState, Split
+from cell.defects import (
+    Candidate,
+    CandidateRegion,
+    CandidateState,
+    Draft,
+    Mask,
+    ReviewDecision,
+    ReviewVerb,
+    SeedState,
+    Split,
+)
 from cell.errors import DataError, NotFound
 from cell.frames import StoredStack
 from cell.recipes import Rect
@@ -115,6 +125,13 @@ class Candidates:
         with self._database.read() as connection:
             return tuple(_row(row) for row in connection.execute(statement.limit(limit)))
 
+    def defects(self, candidate: Candidate) -> tuple[tuple[str, Mask], ...]:
+        """Return class and mask (H, W) bool of each of a candidate's defects, from pixels of the digest it names."""
+        labels = self._pictures.read_labels(candidate.mask)
+        if not candidate.regions:
+            return ((candidate.defect_class, labels > 0),)
+        return tuple((region.defect_class, labels == i) for i, region in enumerate(candidate.regions, start=1))
+
     def counts(self, recipe_id: str) -> dict[str, dict[CandidateState, int]]:
         """Return how many candidates of each class wait, are accepted and are rejected."""
         statement = (
@@ -156,7 +173,7 @@ class Candidates:
             raise DataError(
                 "a candidate differs from its background outside its support; keep those pixels as they are"
             )
-        return _Source(picture, facts_of(picture), box)
+        return _Source(picture, facts_of(picture), box, _regions(draft, picture))
 
     def _write(self, candidate_id: str, job_id: str, recipe_id: str, draft: Draft, source: _Source) -> Candidate:
         background = source.picture
@@ -177,13 +194,14 @@ class Candidates:
             recipe_id=recipe_id,
             defect_class=draft.defect_class,
             image=self._pictures.write_image(f"{folder}/{candidate_id}.tif", stack),
-            mask=self._pictures.write_mask(f"{folder}/{candidate_id}-mask.png", draft.mask),
+            mask=self._pictures.write_label(f"{folder}/{candidate_id}-mask.png", draft.label_image()),
             box=source.box,
             severity=draft.severity,
             scores=draft.scores,
             provenance=draft.provenance,
             planted_bad=draft.planted_bad,
             created_at=self._clock(),
+            regions=source.regions,
         )
 
 
@@ -192,6 +210,25 @@ class _Source:
     picture: StoredStack  # the background
     facts: dict[str, Any]
     box: Rect  # around the draft's mask
+    regions: tuple[CandidateRegion, ...]
+
+
+def _regions(draft: Draft, picture: StoredStack) -> tuple[CandidateRegion, ...]:
+    """Describe the several defects of a draft. Raises `DataError` when they and its mask do not say the same."""
+    if not draft.regions:
+        return ()
+    numbers = draft.label_image()
+    if np.any((numbers > 0) != draft.mask) or draft.regions[0].defect_class != draft.defect_class:
+        raise DataError("the defects of a candidate are not those of its mask and class; label each one")
+    return tuple(
+        CandidateRegion(
+            defect_class=region.defect_class,
+            box=check_mask(numbers == number, picture),
+            severity=region.severity,
+            provenance=region.provenance,
+        )
+        for number, region in enumerate(draft.regions, start=1)
+    )
 
 
 def _row(row: sa.Row[*tuple[Any, ...]]) -> CandidateRow:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cell.defects import ImageRef, Mask
+from cell.defects import ImageRef, LabelMap, Mask
 from cell.errors import DataError
 from cell.frames import StoredStack
 from cell.recipes import Rect
@@ -37,6 +37,14 @@ class Pictures:
     def write_mask(self, relative: str, mask: Mask) -> ImageRef:
         """Write a mask (H, W) bool to `relative` (a PNG), durably. Raises as :meth:`write_image`."""
         return ImageRef(path=relative, digest=write_label(self._state.resolve(relative), mask_to_label(mask)))
+
+    def write_label(self, relative: str, labels: LabelMap) -> ImageRef:
+        """Write a label map (H, W) uint8 to `relative` (a PNG), durably. Raises as :meth:`write_image`."""
+        return ImageRef(path=relative, digest=write_label(self._state.resolve(relative), labels))
+
+    def read_labels(self, mask: ImageRef) -> LabelMap:
+        """Read a label map (H, W) uint8; it is that of the reference's digest, or `DataError` is raised."""
+        return read_label(self._state.resolve(mask.path), mask.digest)
 
     def read_image(self, image: ImageRef) -> StoredStack:
         """Read a stack; its pixels are those of the reference's digest, or `DataError` is raised."""

@@ -237,7 +237,7 @@ def _select(recipe: Recipe, wanted: Selection, rows: Rows, facts: Facts) -> list
         row
         for row in rows.candidates.values()
         if not row.planted_bad
-        and row.defect_class in wanted.classes
+        and set(row.classes) <= set(wanted.classes)
         and (wanted.job_ids is None or row.job_id in wanted.job_ids)
         and facts.accepted(row.candidate_id, people_only=wanted.people_only) is not None
         and fits("candidate", row.candidate_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,7 +63,13 @@ def generate(  # noqa: PLR0913, PLR0917 (an option each)
     arm: Annotated[str, typer.Option(help="diffusion, procedural or copypaste.")] = "diffusion",
     classes: Annotated[list[str] | None, typer.Option("--class", help="Only these; repeat it. Default all.")] = None,
     per_class: Annotated[int, typer.Option("--per-class", min=1, help="Candidates of each class.")] = 40,
-    severity: Annotated[str, typer.Option(help="LOW:HIGH, in units of the noise sigma.")] = "",
+    severity: Annotated[str, typer.Option(help="LOW:HIGH; 1 is the class's median seed.")] = "",
+    size: Annotated[str, typer.Option(help="LOW:HIGH, longest extent; 1 is the seed's own.")] = "",
+    orientation: Annotated[str, typer.Option(help="LOW:HIGH, degrees from the surface's lay, or as-seeds.")] = "",
+    count: Annotated[str, typer.Option(help="LOW:HIGH, defects of the class on one part.")] = "",
+    plan: Annotated[
+        Path | None, typer.Option(help="TOML or JSON file with all that can be asked; see docs/trainer.md.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     planted_bad: Annotated[int, typer.Option(min=0, help="Known-bad ones among them, to test the reviewer.")] = 0,
     stale: Annotated[bool, typer.Option(help="Also on backgrounds from before a change of the process.")] = False,
@@ -78,8 +86,16 @@ def generate(  # noqa: PLR0913, PLR0917 (an option each)
         "planted_bad": planted_bad,
         "stale": stale,
     }
-    if severity:
-        arguments["severity"] = _range(severity)
+    control, special = _plan(plan) if plan is not None else ({}, {})
+    for name, text in (("severity", severity), ("size", size), ("orientation", orientation), ("count", count)):
+        if text:
+            control[name] = text if text == "as-seeds" else _range(name, text)
+    if "count" in control:
+        control["count"] = _whole(control["count"])
+    if control:
+        arguments["control"] = control
+    if special:
+        arguments["class_control"] = special
     started(session, "inspectd.generate", arguments, wait)
 
 
@@ -133,9 +149,26 @@ def export(
         render.line(f"{len(files) if isinstance(files, list) else files} files in {directory}")
 
 
-def _range(text: str) -> list[float]:
+def _range(name: str, text: str) -> list[float]:
     try:
         low, high = (float(number) for number in text.split(":"))
     except ValueError as error:
-        raise typer.BadParameter(f"a severity is LOW:HIGH, not {text}") from error
+        raise typer.BadParameter(f"{name} is LOW:HIGH, not {text}") from error
     return [low, high]
+
+
+def _whole(span: list[float]) -> list[float]:
+    """Return whole numbers as such: the wire tells 2 from 2.0."""
+    return [int(number) if float(number).is_integer() else number for number in span]
+
+
+def _plan(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a plan's file asks of all classes, and what of some; the trainer checks it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        read: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise typer.BadParameter(f"{path} can't be read as a plan: {error}") from error
+    if not isinstance(read, dict) or not isinstance(read.get("class", {}), dict):
+        raise typer.BadParameter(f"{path} is no plan: it needs targets, and tables [class.NAME] for single classes")
+    return {name: value for name, value in read.items() if name != "class"}, read.get("class", {})

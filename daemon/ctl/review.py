@@ -132,7 +132,7 @@ def _draw(session: Session, candidate: Candidate) -> None:
     render.facts(
         [
             ("candidate", candidate.candidate_id),
-            ("class", candidate.defect_class),
+            ("class", " + ".join(candidate.classes)),
             ("severity", f"{candidate.severity:.1f} sigma"),
             ("where", f"{box.x},{box.y} {box.width}x{box.height}"),
             ("scores", scores),

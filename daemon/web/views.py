@@ -40,6 +40,10 @@ def candidate_view(gallery: Gallery, candidate: Candidate, background: ImageRef)
         "candidate_id": candidate.candidate_id,
         "job_id": candidate.job_id,
         "defect_class": candidate.defect_class,
+        "classes": list(candidate.classes),
+        "regions": [
+            {"defect_class": region.defect_class, "box": region.box.model_dump()} for region in candidate.regions
+        ],
         "severity": candidate.severity,
         "scores": candidate.scores,
         "background_id": candidate.provenance.background_id,

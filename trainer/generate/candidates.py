@@ -25,7 +25,7 @@ from trainer.generate.base import (
     SeedSample,
 )
 from trainer.generate.checks import check_grounds, check_pictures
-from trainer.generate.control import check_classes
+from trainer.generate.control import check_plan
 from trainer.generate.copypaste import CopyPaste
 from trainer.generate.diffusion import Diffusion
 from trainer.generate.looks import look_at
@@ -76,7 +76,7 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
     classes = request.classes or recipe.class_names
     if not backgrounds:
         raise DataError("there are no backgrounds to generate on; run harvest first")
-    check_classes(request.control, request.class_control, recipe.class_names)
+    check_plan(request.control, request.class_control, recipe, calibration.px_per_mm)
     # Classes that only come along with another's need seeds and adapters too.
     beside = {name for own in classes for name in request.control_of(own).together}
     needed = (*classes, *sorted(beside - set(classes)))

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from cell.base import Record
 from cell.errors import DataError
-from cell.recipes import Name, Rect
+from cell.recipes import Name, Recipe, Rect
 
 #: seeds: 1 is the contrast of the class's median seed. contrast: root mean square of the logarithm of lit over unlit,
 #: over the outline and all lights (0.1 is about 10 %). sigma: root mean square of the change of a pixel over the
@@ -201,11 +201,20 @@ def value_at(target: Target, name: str, quantile: float) -> float:
     return float(low + quantile * (high - low))
 
 
-def check_classes(general: Control, special: Mapping[str, Control], classes: tuple[str, ...]) -> None:
-    """Refuse what names a class that is not there. Raises `DataError`."""
+def check_plan(general: Control, special: Mapping[str, Control], recipe: Recipe, px_per_mm: float | None) -> None:
+    """Refuse classes and zones that a recipe has not, and lengths that can't be known. Raises `DataError`."""
+    classes = recipe.class_names
     named = {*special, *general.together, *(name for one in special.values() for name in one.together)}
     if unknown := sorted(named - set(classes)):
         raise DataError(f"the plan names {', '.join(unknown)}, the classes are {', '.join(classes)}; correct the plan")
+    for one in (general, *special.values()):
+        if any(not zone.inside(recipe.height, recipe.width) for zone in one.zones):
+            raise DataError(f"the plan's zones reach out of the {recipe.width}x{recipe.height} frame; correct the plan")
+        if one.size is not None and one.size_unit == "mm" and px_per_mm is None:
+            raise DataError(
+                "sizes are asked in mm, and the calibration knows no pixels per mm; calibrate with a dot pitch or ask "
+                "for sizes in px"
+            )
 
 
 def _ends(target: Target) -> Range:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cell.defects import Draft, DraftRegion, GeneratorParameters, Mask, Provenance
-from cell.errors import DataError, JobError
+from cell.errors import JobError
 from cell.frames import Stack
 from cell.imaging.compositor import Composite, compose
 from trainer.generate import plan
@@ -91,11 +91,6 @@ class Maker:
         }
         for name, kept in self._classes.items():
             plan.suitable(kept.outlines, kept.control, name)
-            if kept.control.size_unit == "mm" and kept.control.size is not None and scene.calibration.px_per_mm is None:
-                raise DataError(
-                    f"{name} is asked in mm, and the calibration knows no pixels per mm; calibrate with a dot pitch or "
-                    "ask for sizes in px"
-                )
 
     def candidate(self, defect_class: str, number: int) -> Draft:
         """Return candidate `number` of a class. Raises `JobError` when many attempts give nothing usable."""

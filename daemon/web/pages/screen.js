@@ -13,7 +13,7 @@ export const state = {
 export async function draw() {
   const { view } = state.current;
   const entry = state.current;
-  $("subject-class").textContent = view.defect_class;
+  $("subject-class").textContent = shown(view);
   $("subject-id").textContent = view.candidate_id;
   const prior = state.current.prior;
   $("subject-prior").hidden = !prior;
@@ -26,6 +26,13 @@ export async function draw() {
   );
   await Promise.all([drawViews(entry), drawStrip(entry)]);
   if (state.current === entry) $("review").setAttribute("aria-busy", "false");
+}
+
+// Several defects on one part: how many of each class, so that a reviewer looks for all of them.
+function shown(view) {
+  if (view.regions.length === 0) return view.defect_class;
+  const count = (name) => view.regions.filter((region) => region.defect_class === name).length;
+  return view.classes.map((name) => (count(name) > 1 ? `${count(name)} × ${name}` : name)).join(" + ");
 }
 
 const pair = (name, value) => [element("dt", {}, name), element("dd", {}, value)];
