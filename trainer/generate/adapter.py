@@ -1,8 +1,4 @@
-"""LoRA adapters (Hu et al. 2021) on the denoiser's convolutions, one per defect class, fitted to a handful of seeds.
-
-With three seeds and more one physical part is left out; the adapter is kept from the step at which the left-out part's
-loss was least, so that it stops before it copies.
-"""
+"""The denoiser's adapter for one defect class: LoRA on its convolutions, fitted to a handful of seeds."""
 
 from __future__ import annotations
 
@@ -13,15 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cell import digest
-from cell.errors import JobCancelled, ModelError
-from cell.jobs import Progress
-from trainer.generate import denoiser
+from trainer.generate import denoiser, lora
 from trainer.generate.base import Cancelled, ReportProgress
 from trainer.generate.flank import flank_of, lit
 from trainer.generate.looks import Look, render
@@ -31,7 +21,7 @@ TARGETS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj", "conv_in", "conv"
 SIDE, RATE = 48, 2e-3
 #: Channels of all crops of a step together, as in the base's training: more lights do not make a step longer.
 _CHANNELS_A_STEP = 8
-_CHECK_EVERY, _CHECK_CROPS = 20, 8
+_CHECK_CROPS = 8
 #: Thicker outlines than this (radius, pixels) are learned and made at a coarser scale.
 THICKEST = 20.0
 
@@ -76,14 +66,7 @@ def lesson(look: Look) -> Lesson:
 
 def attach(network: nn.Module, random_seed: int = 0) -> nn.Module:
     """Return a copy of the network with fresh, trainable adapters; its own weights are frozen."""
-    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=TARGETS, init_lora_weights=True)
-    # peft draws from torch's global stream; the adapter has to follow from the seed alone.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_seed)
-        adapted: nn.Module = inject_adapter_in_model(config, copy.deepcopy(network), adapter_name="default")
-    for name, parameter in adapted.named_parameters():
-        parameter.requires_grad_("lora_" in name)
-    return adapted
+    return lora.inject(copy.deepcopy(network), TARGETS, RANK, ALPHA, random_seed)
 
 
 def fit(
@@ -100,69 +83,34 @@ def fit(
     adapted = attach(network, random_seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rng = np.random.default_rng(random_seed)
     generator = torch.Generator().manual_seed(random_seed)
-    parts = sorted({item.part_id for item in lessons})
-    left_out = parts[random_seed % len(parts)] if len(parts) >= 3 else None
+    left_out = lora.left_out((item.part_id for item in lessons), random_seed)
     learned = [item for item in lessons if item.part_id != left_out]
     checked = _checks([item for item in lessons if item.part_id == left_out], rng) if left_out else None
-    optimiser = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=RATE, weight_decay=0.0)
-    best, best_state = _check(adapted, checked) if checked else float("inf"), _state(adapted)
-    for step in range(steps):
-        if cancelled():
-            raise JobCancelled(f"{stage} was stopped; resume the job to go on")
-        for group in optimiser.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / 10) * (1 - 0.9 * step / steps)
-        target, condition = _crops(learned, max(2, _CHANNELS_A_STEP // lessons[0].target.shape[0]), rng)
-        _update(adapted, optimiser, target, condition, generator)
-        if checked and (step + 1) % _CHECK_EVERY == 0 and (value := _check(adapted, checked)) < best:
-            best, best_state = value, _state(adapted)
-        progress(Progress(stage=stage, done=step + 1, total=steps))
-    if checked:
-        set_peft_model_state_dict(adapted, best_state)
+    crops = max(2, _CHANNELS_A_STEP // lessons[0].target.shape[0])
+    lora.learn(
+        adapted,
+        lambda: _loss(adapted, *_crops(learned, crops, rng), generator),
+        (lambda: _check(adapted, checked)) if checked else None,
+        steps=steps,
+        rate=RATE,
+        stage=stage,
+        progress=progress,
+        cancelled=cancelled,
+    )
     return adapted.eval()
-
-
-def save(adapted: nn.Module, path: Path, base_digest: str) -> str:
-    """Write the adapter with the digest of its base, atomically; return the file's digest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in _state(adapted).items()}, temporary, metadata={"base": base_digest})
-    temporary.replace(path)
-    return digest.of_file(path)
 
 
 def load(network: nn.Module, path: Path, base_digest: str) -> nn.Module:
     """Return the network with a saved adapter. Raises `ModelError` when it is damaged or belongs to another base."""
-    try:
-        with safe_open(path, framework="pt") as opened:
-            base = (opened.metadata() or {}).get("base", "")
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"the adapter {path} is damaged ({error}); remove it and generate again") from error
-    if base != base_digest:
-        raise ModelError(f"the adapter {path} belongs to another base; remove it and generate again")
     adapted = attach(network)
-    expected = _state(adapted)
-    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in expected.items()}:
-        raise ModelError(f"the adapter {path} is not one of this generator; remove it and generate again")
-    set_peft_model_state_dict(adapted, state)
+    lora.restore(adapted, path, base_digest)
     return adapted.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _state(adapted: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in get_peft_model_state_dict(adapted).items()}
-
-
-def _update(
-    network: nn.Module, optimiser: torch.optim.Optimizer, target: Tensor, condition: Tensor, generator: torch.Generator
-) -> None:
-    schedule = denoiser.scheduler()
+def _loss(network: nn.Module, target: Tensor, condition: Tensor, generator: torch.Generator) -> Tensor:
     steps = torch.randint(0, denoiser.STEPS, (target.shape[0],), generator=generator)
-    noisy = schedule.add_noise(target, denoiser.joint_noise(target.shape, generator), steps)
-    value = denoiser.loss(denoiser.predict(network, noisy, condition, steps), target, condition[:, :, 2])
-    optimiser.zero_grad(set_to_none=True)
-    value.backward()
-    nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 1.0)
-    optimiser.step()
+    noisy = denoiser.scheduler().add_noise(target, denoiser.joint_noise(target.shape, generator), steps)
+    return denoiser.loss(denoiser.predict(network, noisy, condition, steps), target, condition[:, :, 2])
 
 
 def _checks(lessons: list[Lesson], rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from cell import digest
 from cell.frames import Stack
 from cell.imaging import contrast
 from trainer.crew import side_by_side
-from trainer.generate import adapter, denoiser
+from trainer.generate import adapter, denoiser, lora
 from trainer.generate.base import (
     Appearance,
     Cancelled,
@@ -30,7 +30,7 @@ from trainer.generate.base import (
     Scene,
     Shape,
 )
-from trainer.generate.looks import Look, distance_of, random_phase, without_structure
+from trainer.generate.looks import Look, distance_of, with_seeds_energy, without_structure
 from trainer.generate.procedural import Procedural, texture_share
 
 #: Painting starts from the render under noise of this share of the schedule (SDEdit, Meng et al. 2022), so that the
@@ -54,7 +54,7 @@ class _AdapterFit:
         network = denoiser.load(self.base).eval()
         steps, seed, stage = self.request.fit_steps, self.request.random_seed, f"adapter {self.defect_class}"
         adapted = adapter.fit(network, self.lessons, steps, seed, progress, cancelled, stage=stage)
-        adapter.save(adapted, self.path, denoiser.digest(network))
+        lora.save(adapted, self.path, denoiser.digest(network))
 
 
 class Diffusion:
@@ -74,33 +74,25 @@ class Diffusion:
 
     def prepare(self, looks: Mapping[str, list[Look]], progress: ReportProgress, cancelled: Cancelled) -> None:
         """Fit the adapters that are not there yet, side by side."""
-        chores = [self._chore(name, own) for name, own in looks.items() if not self._path(name, own).exists()]
+        chores = [self._chore(name, own) for name, own in looks.items() if not self._path(own).exists()]
         side_by_side(chores, self._request.workers, "adapters", progress=progress, cancelled=cancelled)
 
     def fit(self, defect_class: str, looks: list[Look], progress: ReportProgress, cancelled: Cancelled) -> str:
         """Fit the class's adapter, or load the one that these seeds gave before."""
         self._render.fit(defect_class, looks, progress, cancelled)
-        path = self._path(defect_class, looks)
+        path = self._path(looks)
         if not path.exists():
             self._chore(defect_class, looks)(progress, cancelled)
         # Always from the file: a resumed run must compute with the very same network.
         self._adapted[defect_class] = adapter.load(self._base, path, self.base_digest)
         return digest.of_file(path)
 
-    def _path(self, defect_class: str, looks: list[Look]) -> Path:
-        facts = {
-            "base": self.base_digest,
-            "seeds": sorted(
-                (s.seed_id, digest.of_array(s.stack), digest.of_array(s.mask)) for s in (x.seed for x in looks)
-            ),
-            "steps": self._request.fit_steps,
-            "random_seed": self._request.random_seed,
-        }
-        return self._folder / f"{defect_class}-{digest.of_record(facts)[:16]}.safetensors"
+    def _path(self, looks: list[Look]) -> Path:
+        return lora.path_of(self._folder, self.base_digest, looks, self._request.fit_steps, self._request.random_seed)
 
     def _chore(self, defect_class: str, looks: list[Look]) -> _AdapterFit:
         lessons = [adapter.lesson(look) for look in looks]
-        return _AdapterFit(self._base_file, lessons, self._request, self._path(defect_class, looks), defect_class)
+        return _AdapterFit(self._base_file, lessons, self._request, self._path(looks), defect_class)
 
     def appearance(
         self, window: Stack, shape: Shape, severity: float, defect_class: str, rng: np.random.Generator
@@ -114,7 +106,7 @@ class Diffusion:
             pixels, contrast.fill(pixels, np.ones(distance.shape, np.bool_)), self._scene.recipe.bit_depth
         )
         painted = self._paint(self._adapted[defect_class], background, smooth, distance, rng)
-        added = _with_seeds_energy(look, painted - smooth, distance, rng)
+        added = with_seeds_energy(look, painted - smooth, distance, rng, adapter.scale_of(distance))
         log = (severity * (smooth + added * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
         return Appearance(log, *texture_share(self._scene, window, log, distance, look))
 
@@ -150,25 +142,3 @@ class Diffusion:
             # The network does not see across a wide outline, so what is coarse there is the course's alone.
             added = without_structure(added, small > 0, _COARSEST)[0]
         return smooth + adapter.resized(added, *distance.shape)
-
-
-def _with_seeds_energy(
-    look: Look, added: LogContrast, distance: NDArray[np.float32], rng: np.random.Generator
-) -> LogContrast:
-    """Return what the network added to the render, (K, h, w), its texture brought to the variance of the seed's.
-
-    Too much is turned down, and the coarser the scale of the painting the less counts as enough; what is missing comes
-    as random-phase texture of the seed's spectrum.
-    """
-    inside = distance > 0
-    if inside.sum() < 12:
-        return added
-    wanted = (look.texton**2).sum(axis=(1, 2))
-    texture = without_structure(added, inside)[0]
-    made = texture[:, inside].var(axis=1)
-    enough = np.minimum(made, adapter.scale_of(distance) * wanted)
-    down = np.sqrt(enough / np.maximum(made, 1e-12))[:, None, None]
-    up = np.sqrt(1.0 - enough / np.maximum(wanted, 1e-12))[:, None, None]
-    rough = random_phase(look.texton, (distance.shape[0], distance.shape[1]), rng)
-    calibrated: LogContrast = (added - (1.0 - down) * texture + up * rough).astype(np.float32)
-    return calibrated

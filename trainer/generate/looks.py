@@ -161,6 +161,29 @@ def without_structure(maps: Maps, mask: Mask, widest: float = np.inf) -> tuple[M
     return rest, coarse
 
 
+def with_seeds_energy(
+    look: Look, added: Maps, distance: NDArray[np.float32], rng: np.random.Generator, share: float = 1.0
+) -> Maps:
+    """Return what a network added to the render, (K, h, w), its texture brought to the variance of the seed's.
+
+    Too much is turned down; what is missing comes as random-phase texture of the seed's spectrum.
+
+    :param share: of the seed's texture energy that may come from the network: the coarser a painting's scale, the less.
+    """
+    inside = distance > 0
+    if inside.sum() < 12:
+        return added
+    wanted = (look.texton**2).sum(axis=(1, 2))
+    texture = without_structure(added, inside)[0]
+    made = texture[:, inside].var(axis=1)
+    enough = np.minimum(made, share * wanted)
+    down = np.sqrt(enough / np.maximum(made, 1e-12))[:, None, None]
+    up = np.sqrt(1.0 - enough / np.maximum(wanted, 1e-12))[:, None, None]
+    rough = random_phase(look.texton, (distance.shape[0], distance.shape[1]), rng)
+    calibrated: Maps = (added - (1.0 - down) * texture + up * rough).astype(np.float32)
+    return calibrated
+
+
 def _window(mask: Mask) -> tuple[slice, slice]:
     rows, columns = np.nonzero(mask)
     margin = max(_MARGIN, int(0.3 * max(np.ptp(rows), np.ptp(columns))))
