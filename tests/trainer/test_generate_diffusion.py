@@ -20,6 +20,7 @@ from trainer.base.surfaces import example
 from trainer.generate import adapter, denoiser
 from trainer.generate.base import GenerateRequest, Scene
 from trainer.generate.candidates import make_candidates
+from trainer.generate.lessons import Lesson, lesson
 from trainer.generate.looks import look_at
 
 BACKGROUNDS, SEEDS = backgrounds(2), seeds(3)
@@ -54,9 +55,9 @@ def make(folder: Path, base: Path, request: GenerateRequest = REQUEST, **changes
     )
 
 
-def lessons() -> list[adapter.Lesson]:
+def lessons() -> list[Lesson]:
     scene = Scene(RECIPE, CALIBRATION, {"pit": tuple(SEEDS)}, tuple(BACKGROUNDS))
-    return [adapter.lesson(look_at(seed, scene)) for seed in SEEDS if seed.defect_class == "pit"]
+    return [lesson(look_at(seed, scene)) for seed in SEEDS if seed.defect_class == "pit"]
 
 
 def fitted(network: nn.Module, steps: int = 3) -> nn.Module:
@@ -105,16 +106,16 @@ def test_an_adapter_begins_as_nothing_and_a_learned_one_does_something(base: Pat
     network = denoiser.load(base).eval()
     assert torch.allclose(painted(network), painted(adapter.attach(network).eval()), atol=1e-6)
     # Two parts: none is left out, so the last step counts.
-    two = [lesson for lesson in lessons() if lesson.part_id != "p0"]
+    two = [one for one in lessons() if one.part_id != "p0"]
     learned = adapter.fit(network, two, 4, 0, lambda _: None, lambda: False, stage="adapter pit")
     assert not torch.allclose(painted(network), painted(learned), atol=1e-4)
 
 
 def test_fitting_brings_the_loss_on_the_seeds_down(base: Path) -> None:
     network = denoiser.load(base).eval()
-    crops = adapter._checks(lessons(), np.random.default_rng(0))
-    before = adapter._check(network, crops)
-    assert adapter._check(fitted(network, 25), crops) < 0.9 * before
+    checked = adapter._checks(lessons(), np.random.default_rng(0))
+    before = adapter._check(network, checked)
+    assert adapter._check(fitted(network, 25), checked) < 0.9 * before
 
 
 def test_a_saved_adapter_is_found_again(base: Path, tmp_path: Path) -> None:

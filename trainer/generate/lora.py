@@ -11,18 +11,15 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cell import digest
-from cell.errors import JobCancelled, ModelError
+from cell.errors import JobCancelled
 from cell.jobs import Progress
+from trainer.generate import weights
 from trainer.generate.base import Cancelled, ReportProgress
-from trainer.generate.looks import Look
+from trainer.generate.weights import State, path_of
 
-#: An adapter's weights by their names.
-State = dict[str, Tensor]
+__all__ = ["State", "inject", "learn", "left_out", "path_of", "put", "restore", "save", "state_of"]
 
 _CHECK_EVERY = 20
 _MOST_GRADIENT = 1.0
@@ -98,38 +95,9 @@ def put(adapted: nn.Module, state: State) -> None:
 
 def save(adapted: nn.Module, path: Path, base_digest: str) -> str:
     """Write the adapters with the digest of their base, atomically; return the file's digest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    weights = {name: value.cpu().contiguous() for name, value in state_of(adapted).items()}
-    save_file(weights, temporary, metadata={"base": base_digest})
-    temporary.replace(path)
-    return digest.of_file(path)
+    return weights.save(state_of(adapted), path, base_digest)
 
 
 def restore(adapted: nn.Module, path: Path, base_digest: str) -> None:
     """Give the adapters the weights of a file. Raises `ModelError` when it is damaged or belongs to another base."""
-    try:
-        with safe_open(path, framework="pt") as opened:
-            base = (opened.metadata() or {}).get("base", "")
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"the adapter {path} is damaged ({error}); remove it and generate again") from error
-    if base != base_digest:
-        raise ModelError(f"the adapter {path} belongs to another base; remove it and generate again")
-    expected = state_of(adapted)
-    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in expected.items()}:
-        raise ModelError(f"the adapter {path} is not one of this generator; remove it and generate again")
-    put(adapted, state)
-
-
-def path_of(folder: Path, base_digest: str, looks: Sequence[Look], steps: int, random_seed: int) -> Path:
-    """Return where the adapter lies that follows from a base, one class's seeds and the way of fitting."""
-    facts = {
-        "base": base_digest,
-        "seeds": sorted(
-            (s.seed_id, digest.of_array(s.stack), digest.of_array(s.mask)) for s in (look.seed for look in looks)
-        ),
-        "steps": steps,
-        "random_seed": random_seed,
-    }
-    return folder / f"{looks[0].seed.defect_class}-{digest.of_record(facts)[:16]}.safetensors"
+    put(adapted, weights.read(path, base_digest, state_of(adapted)))
