@@ -114,7 +114,7 @@ _LATER_SEED_FIELDS = ("reason", "regions", "proposed_by", "anomaly")
 class GeneratorParameters(Record):
     """What was asked for one candidate. Every number that shaped it stands here."""
 
-    arm: Name  # diffusion, procedural, copypaste, vae, gan
+    arm: Name  # diffusion, procedural, copypaste, vae, gan, stable-diffusion
     defect_class: Name
     severity: float = Field(gt=0)  # asked for, relative: 1 is the median seed; the result's d-prime is the candidate's
     center_x: float

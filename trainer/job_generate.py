@@ -64,6 +64,7 @@ def generate(context: JobContext) -> dict[str, Any]:
         recipe,
         workdir=store.state.adapters / recipe.recipe_id,
         base=_base(context.settings.trainer.base_folder),
+        checkpoint=context.settings.trainer.checkpoint_folder,
         skip=stored,
         progress=context.progress,
         cancelled=context.cancelled,

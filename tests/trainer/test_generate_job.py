@@ -12,7 +12,7 @@ import pytest
 
 from cell import settings
 from cell.defects import Split
-from cell.errors import CalibrationError, ConfigurationError, DataError, JobCancelled
+from cell.errors import CalibrationError, ConfigurationError, DataError, JobCancelled, ModelError
 from cell.jobs import Job, JobKind, Progress
 from cell.process import Cause
 from tests.trainer.service_support import (
@@ -156,6 +156,15 @@ def test_a_wrong_base_folder_is_told(cell: Cell) -> None:
     cell.settings = cell.settings.model_copy(update={"trainer": trainer})
     with pytest.raises(ConfigurationError, match="base_folder"):
         cell.run(cell.job(per_class=1))
+
+
+def test_the_arm_of_a_checkpoint_takes_its_folder_from_the_settings(cell: Cell) -> None:
+    with pytest.raises(ConfigurationError, match=r"trainer\.checkpoint_folder"):
+        cell.run(cell.job(arm="stable-diffusion", per_class=1))
+    trainer = cell.settings.trainer.model_copy(update={"checkpoint_folder": cell.folder / "nowhere"})
+    cell.settings = cell.settings.model_copy(update={"trainer": trainer})
+    with pytest.raises(ModelError, match=r"nowhere can't be used: model_index\.json is missing"):
+        cell.run(cell.job(arm="stable-diffusion", per_class=1))
 
 
 def test_the_planted_are_dealt_fairly() -> None:

@@ -82,7 +82,7 @@ class GenerateRequest:
     #: Share of placements that follow no seed's place but the uniform distribution over what is allowed.
     uniform_share: float = 0.3
     random_seed: int = 0
-    #: Adapter training steps and denoising steps; only the diffusion arm reads them.
+    #: Adapter training steps and denoising steps; only the arms diffusion and stable-diffusion read them.
     fit_steps: int = 160
     sampling_steps: int = 20
     #: Adapters that are fitted side by side, each in a process of its own.

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from cell.calibration import Calibration
 from cell.defects import Draft, Mask
-from cell.errors import DataError, JobCancelled
+from cell.errors import ConfigurationError, DataError, JobCancelled
 from cell.frames import Stack
 from cell.jobs import Progress
 from cell.recipes import Recipe
@@ -24,6 +24,7 @@ from trainer.generate.base import (
     Scene,
     SeedSample,
 )
+from trainer.generate.big import StableDiffusion
 from trainer.generate.checks import check_grounds, check_pictures
 from trainer.generate.control import check_plan
 from trainer.generate.copypaste import CopyPaste
@@ -32,7 +33,7 @@ from trainer.generate.looks import look_at
 from trainer.generate.making import Maker
 from trainer.generate.procedural import Procedural
 
-ARMS = ("diffusion", "procedural", "copypaste")
+ARMS = ("diffusion", "procedural", "copypaste", "stable-diffusion")
 #: Of a class; the research note's leaders begin at three, and an adapter needs one part to be stopped by.
 _FEWEST_SEEDS = 3
 
@@ -61,14 +62,17 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
     *,
     workdir: Path,
     base: Path | None = None,
+    checkpoint: Path | None = None,
     skip: int = 0,
     progress: ReportProgress = lambda _progress: None,
     cancelled: Cancelled = lambda: False,
 ) -> Iterator[Draft]:
     """Fit what the arm needs and yield `per_class` candidates of each class, the same for the same request.
 
+    :param checkpoint: folder of an inpainting checkpoint, for the arm `stable-diffusion` alone.
     :param workdir: adapters are kept there and found again after an interruption.
     :param skip: leave out the first candidates, in order: they were stored before an interruption.
+    :raises ConfigurationError: without the checkpoint that the arm needs.
     :raises DataError: for an unknown arm, a class with fewer than three seeds or all of one part, or no backgrounds.
     :raises JobError: when a class gives nothing visible in many attempts.
     :raises JobCancelled: when `cancelled` says so.
@@ -83,7 +87,7 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
     scene = Scene(recipe, calibration, _by_class(seeds, needed), tuple(backgrounds))
     check_pictures(scene)
     check_grounds(request, needed, scene.backgrounds)
-    arm = _arm(request, scene, workdir, base)
+    arm = _arm(request, scene, workdir, base, checkpoint)
     looks = {name: [look_at(seed, scene) for seed in scene.seeds[name]] for name in needed}
     arm.prepare(looks, progress, cancelled)
     adapters = {name: arm.fit(name, looks[name], progress, cancelled) for name in needed}
@@ -118,11 +122,18 @@ def _by_class(seeds: Sequence[SeedSample], classes: Sequence[str]) -> dict[str, 
     return found
 
 
-def _arm(request: GenerateRequest, scene: Scene, workdir: Path, base: Path | None) -> Arm:
+def _arm(request: GenerateRequest, scene: Scene, workdir: Path, base: Path | None, checkpoint: Path | None) -> Arm:
     if request.arm == "diffusion":
         return Diffusion(scene, request, workdir, base) if base else Diffusion(scene, request, workdir)
     if request.arm == "procedural":
         return Procedural(scene)
     if request.arm == "copypaste":
         return CopyPaste()
+    if request.arm == "stable-diffusion":
+        if checkpoint is None:
+            raise ConfigurationError(
+                "the arm stable-diffusion needs a checkpoint; set trainer.checkpoint_folder to the folder of a Stable "
+                "Diffusion inpainting checkpoint in diffusers' layout"
+            )
+        return StableDiffusion(scene, request, workdir, checkpoint)
     raise DataError(f"there is no generator {request.arm!r}; choose one of {', '.join(ARMS)}")
