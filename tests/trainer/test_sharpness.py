@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from cell.calibration import Calibration, Depth
 from cell.defects import Draft
+from cell.imaging import noise
 from cell.recipes import Face, Recipe, Rect
 from tests.trainer.generate_support import CALIBRATION, HEIGHT, NOISE, RECIPE, WIDTH, backgrounds, plate, seeds
 from trainer.generate.base import BackgroundSample, GenerateRequest, SeedSample
@@ -34,8 +35,9 @@ def make(
     on: list[BackgroundSample] = BACKGROUNDS,
     with_seeds: list[SeedSample] = SEEDS,
     arm: str = "procedural",
+    size: tuple[float, float] = (0.7, 1.4),
 ) -> list[Draft]:
-    request = GenerateRequest(arm=arm, per_class=6, classes=("pit",), random_seed=5, uniform_share=1.0)
+    request = GenerateRequest(arm=arm, per_class=6, classes=("pit",), random_seed=5, uniform_share=1.0, size=size)
     return list(make_candidates(request, with_seeds, on, calibration, recipe, workdir=folder))
 
 
@@ -113,3 +115,24 @@ def test_less_light_dims_the_defect_by_the_same_share(tmp_path: Path) -> None:
     ]
     assert max(light) > 1.6 * min(light)
     assert np.asarray(taken) == pytest.approx(np.asarray(even), abs=0.03)
+
+
+@pytest.mark.parametrize("gain", [0.3, 1.2])
+def test_the_noise_inside_is_the_cameras_whatever_the_seeds_had(gain: float, tmp_path: Path) -> None:
+    model = NOISE.model_copy(update={"gain_dn_per_e": gain})
+    channels = tuple(one.model_copy(update={"noise": model}) for one in cell(SHARP).channels)
+    level = np.full((2, HEIGHT, WIDTH), 1500.0)
+    drawn = [noise.sample(model, level, np.random.default_rng(number)) for number in range(3)]
+    stacks = [np.clip(np.rint(one), 0, 4095).astype(np.uint16) for one in drawn]
+    even = [replace(BACKGROUNDS[i], stack=one) for i, one in enumerate(stacks)]
+    kernel = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]]) / 6
+    found, law = [], []
+    for draft in make(tmp_path, CALIBRATION.model_copy(update={"channels": channels}), on=even, size=(2.2, 2.3)):
+        deep = ndimage.binary_erosion(draft.mask, iterations=6)
+        for pixels in draft.stack.astype(np.float64):
+            found.append(ndimage.convolve(pixels, kernel)[deep] ** 2)
+            law.append(noise.sigma_dn(model, ndimage.uniform_filter(pixels, 3)[deep]) ** 2)
+    ratio = np.concatenate(found).mean() / np.concatenate(law).mean()
+    assert len(np.concatenate(found)) > 300
+    # The seeds have a texture of 1 % of their own beside the noise.
+    assert ratio == pytest.approx(1.0, abs=0.35)

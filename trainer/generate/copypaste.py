@@ -11,6 +11,9 @@ from cell.frames import Stack
 from trainer.generate.base import Appearance, Cancelled, ReportProgress, Shape
 from trainer.generate.looks import Look
 
+#: Share of white noise's variance that interpolation between four pixels leaves, mean over all places between them.
+_LEFT = 4 / 9
+
 
 class CopyPaste:
     """Takes each pixel's contrast from the seed's pixel that it was warped from; see `trainer.generate.arm`."""
@@ -38,5 +41,5 @@ class CopyPaste:
         look = self._looks[defect_class][shape.seed_ids[0]]
         at = shape.source - np.asarray(look.corner, np.float32)[:, None, None]
         pasted = np.stack([ndimage.map_coordinates(channel, at, order=1, mode="nearest") for channel in look.contrast])
-        # The seed brings its own texture and its camera's noise.
-        return Appearance((severity * pasted).astype(np.float32), texture_kept=0.0, noise_share=1.0)
+        # The seed brings its own texture and its camera's noise, as far as interpolation leaves it.
+        return Appearance((severity * pasted).astype(np.float32), texture_kept=0.0, noise_share=_LEFT)

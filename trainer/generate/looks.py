@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, signal
 
 from cell.defects import Mask
-from cell.imaging import contrast
+from cell.frames import Stack
+from cell.imaging import contrast, noise
 from cell.imaging.contrast import Maps
 from trainer.generate.base import Scene, SeedSample, Shape
 from trainer.generate.flank import BINS, Slopes, depth_of, flank_of, lit, slopes_of
@@ -23,6 +24,10 @@ from trainer.generate.plan import Outline, outline_of, signed_distance
 _MARGIN = 12
 #: Coarsest texture (Gaussian sigma, pixels) that is drawn with random phases.
 _COARSEST = 5.0
+#: Pixels below the outline that are its rim, and how many of anything are needed to measure it.
+_RIM, _FEWEST = 2, 12
+#: Variance of a texture over the sensor's noise below which there is none to speak of.
+TEXTURE_ABOVE_NOISE = 0.1
 #: Texture finer than this many pixels (Gaussian sigma) is compared with the surroundings'.
 _FINE = 2.0
 
@@ -77,6 +82,8 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
     distance = signed_distance(mask)
     course = course_of(log, distance)
     slopes = slopes_of(log - render(course, distance), distance)
+    rest = log - render(course, distance) - lit(flank_of(slopes), distance)
+    sensor = sensor_noise(stack, scene)
     whole = np.zeros_like(seed.mask)
     whole[window] = mask
     return Look(
@@ -87,8 +94,8 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
         distance=distance,
         course=course,
         slopes=slopes,
-        texton=_texton(log - render(course, distance) - lit(flank_of(slopes), distance), mask, known & ~marked),
-        fine_ratio=_fine_ratio(log, mask, known & ~marked),
+        texton=_texton(rest, mask, known & ~marked, sensor),
+        fine_ratio=_fine_ratio(log, mask, known & ~marked, sensor),
         level=background[:, mask].mean(axis=1),
     )
 
@@ -206,16 +213,30 @@ def course_of(log: Maps, distance: NDArray[np.float32]) -> NDArray[np.float32]:
     return course.astype(np.float32)
 
 
-def _texton(rest: Maps, mask: Mask, around: Mask) -> Maps:
+def sensor_noise(stack: Stack, scene: Scene) -> Maps:
+    """Return the variance (K, h, w) that the sensor's noise has in log contrast: the larger, the darker it is."""
+    black = contrast.black_offset_dn(scene.recipe.bit_depth)
+    channels = zip(scene.calibration.channels, stack, strict=True)
+    variances = [
+        (noise.sigma_dn(one.noise, pixels) / (pixels.astype(np.float64) + black)) ** 2 for one, pixels in channels
+    ]
+    return np.stack(variances).astype(np.float32)
+
+
+def _texton(rest: Maps, mask: Mask, around: Mask, sensor: Maps) -> Maps:
     """Return the defect's own texture, (K, a, b), of unit energy times the spread it adds to the surface's.
 
     What is coarser than half the outline's radius, or than `_COARSEST`, is structure and not texture: with random
-    phases it would come back as clouds.
+    phases it would come back as clouds. Nor is it texture that the sensor's noise is a larger share of less light
+    (`sensor`, see :func:`sensor_noise`), or what a mean course leaves over of the outline itself.
     """
     inside, coarse = without_structure(rest, mask, _COARSEST)
     surface = (rest - ndimage.gaussian_filter(rest, (0, coarse, coarse)))[:, around]
-    base = surface.var(axis=1) if around.sum() >= 12 else np.zeros(len(rest), np.float32)
-    spread = np.sqrt(np.maximum(inside[:, mask].var(axis=1) - base, 0))
+    base = surface.var(axis=1) if around.sum() >= _FEWEST else np.zeros(len(rest), np.float32)
+    core = ndimage.binary_erosion(mask, iterations=_RIM)
+    core = core if core.sum() >= _FEWEST else mask
+    more = np.maximum(sensor[:, core].mean(axis=1) - (sensor[:, around].mean(axis=1) if around.any() else 0.0), 0.0)
+    spread = np.sqrt(np.maximum(inside[:, core].var(axis=1) - base - more, 0))
     rows, columns = np.nonzero(mask)
     cut = (inside * mask)[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     energy = np.sqrt((cut**2).sum(axis=(1, 2), keepdims=True))
@@ -223,10 +244,17 @@ def _texton(rest: Maps, mask: Mask, around: Mask) -> Maps:
     return texton
 
 
-def _fine_ratio(log: Maps, mask: Mask, around: Mask) -> float:
-    fine = contrast.fine_texture(log, _FINE)
-    inner = ndimage.binary_erosion(mask, iterations=2)
+def _fine_ratio(log: Maps, mask: Mask, around: Mask, sensor: Maps) -> float:
+    inner = ndimage.binary_erosion(mask, iterations=_RIM)
     outer = around & ~ndimage.binary_dilation(mask, iterations=4)
-    if inner.sum() < 12 or outer.sum() < 12:
+    if inner.sum() < _FEWEST or outer.sum() < _FEWEST:
         return 1.0
-    return float(np.clip(fine[:, inner].std() / max(float(fine[:, outer].std()), 1e-6), 0.0, 3.0))
+    inside, outside = (fine_variance(log, where) - float(sensor[:, where].mean()) for where in (inner, outer))
+    if outside < TEXTURE_ABOVE_NOISE * float(sensor[:, outer].mean()):
+        return 1.0
+    return float(np.clip(np.sqrt(max(inside, 0.0) / outside), 0.0, 3.0))
+
+
+def fine_variance(log: Maps, where: Mask) -> float:
+    """Return the variance of the fine texture inside a mask, all channels together; its outline does not count."""
+    return float(without_structure(log, where, _FINE)[0][:, where].var())

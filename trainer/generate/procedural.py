@@ -15,7 +15,15 @@ from cell.imaging import contrast
 from cell.imaging.contrast import Maps
 from trainer.generate.base import Appearance, Cancelled, ReportProgress, Scene, Shape
 from trainer.generate.flank import flank_of, lit
-from trainer.generate.looks import Look, distance_of, random_phase, render
+from trainer.generate.looks import (
+    TEXTURE_ABOVE_NOISE,
+    Look,
+    distance_of,
+    fine_variance,
+    random_phase,
+    render,
+    sensor_noise,
+)
 
 
 class Procedural:
@@ -67,18 +75,20 @@ class Procedural:
 def texture_share(
     scene: Scene, window: Stack, log: Maps, distance: NDArray[np.float32], look: Look
 ) -> tuple[float, float]:
-    """Return how much of the background's fine texture has to stay, and the share of noise the contrast carries.
+    """Return how much of the background's fine texture has to stay, and the share of noise the contrast carries: none.
 
-    The fine texture inside a defect is to be `look.fine_ratio` times that of the surroundings; what the generated
-    contrast does not bring has to come from the background.
+    The fine texture inside a defect, without the sensor's noise, is to be `look.fine_ratio` times that of the
+    surroundings; what the generated contrast does not bring has to come from the background. Where the surface shows no
+    texture above its noise all of it stays: the compositor brings the noise to the law.
     """
     own = contrast.of(
         window, contrast.fill(window.astype(np.float32), np.ones(distance.shape, np.bool_)), scene.recipe.bit_depth
     )
-    outside = float(contrast.fine_texture(own).std())
-    inside = distance > 1
-    made = float(contrast.fine_texture(log)[:, inside].std()) if inside.sum() >= 12 else 0.0
-    wanted = min(look.fine_ratio, 1.5) * outside
-    share = min(1.0, (made / wanted) ** 2) if wanted > 0 else 1.0
-    kept = float(np.sqrt(max(0.0, wanted**2 - made**2)) / outside) if outside > 0 else 0.0
-    return min(1.0, kept), share
+    sensor = float(sensor_noise(window, scene).mean())
+    outside = fine_variance(own, np.ones(distance.shape, np.bool_)) - sensor
+    if outside < TEXTURE_ABOVE_NOISE * sensor:
+        return 1.0, 0.0
+    inside = distance > 0
+    made = fine_variance(log, inside) if inside.sum() >= 12 else 0.0
+    kept = min(look.fine_ratio, 1.5) ** 2 - made / outside
+    return float(np.sqrt(np.clip(kept, 0.0, 1.0))), 0.0
