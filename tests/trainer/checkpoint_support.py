@@ -13,8 +13,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 WIDTH, WORDS = 16, 24  # of the text encoder; its longest prompt
 
 
-def write_checkpoint(folder: Path, *, in_channels: int = 9, prediction: str = "epsilon") -> Path:
-    """Write the checkpoint into `folder` and return it; pictures of 32 pixels, latents of 16."""
+def write_checkpoint(
+    folder: Path, *, in_channels: int = 9, prediction: str = "epsilon", published: bool = True
+) -> Path:
+    """Write the checkpoint into `folder` and return it; pictures of 32 pixels, latents of 16.
+
+    :param published: with the names and files that such checkpoints were published with; else those of today.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         pipeline = StableDiffusionInpaintPipeline(
@@ -52,7 +57,8 @@ def write_checkpoint(folder: Path, *, in_channels: int = 9, prediction: str = "e
             requires_safety_checker=False,
         )
     pipeline.save_pretrained(folder, safe_serialization=True)
-    _as_published(folder)
+    if published:
+        _as_published(folder)
     return folder
 
 

@@ -102,7 +102,7 @@ def test_painting_is_what_the_stock_pipeline_computes(folder: Path, painter: Inp
     noise = painter.noise(generator)
     steps, start = 10, 0.8
     begin = painter.encode(picture)
-    ours = painter.paint(begin, noise, guide, painter.prompt(""), steps=steps, start=start, cancelled=lambda: False)
+    ours = painter.paint(begin, noise, guide, painter.prompt(""), steps=steps, start=start, go_on=lambda *_: None)
     painter.schedule.set_timesteps(steps)
     noisy = painter.schedule.add_noise(begin, noise, painter.schedule.timesteps[2:3])
     theirs = stock(
@@ -118,6 +118,14 @@ def test_painting_is_what_the_stock_pipeline_computes(folder: Path, painter: Inp
     ).images
     assert torch.allclose(ours, theirs, atol=1e-4)
     assert not torch.allclose(ours, begin, atol=0.1)
+
+
+def test_published_and_newly_written_folders_are_read_alike(painter: Inpainter, tmp_path: Path) -> None:
+    newer = Inpainter(write_checkpoint(tmp_path / "newer", published=False))
+    assert torch.equal(newer.prompt("a pit"), painter.prompt("a pit"))
+    picture = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
+    assert torch.equal(newer.encode(picture), painter.encode(picture))
+    assert newer.digest != painter.digest
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 8])

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cell import digest
-from cell.errors import JobError
+from cell.errors import JobCancelled, JobError
 from cell.frames import Stack
 from cell.imaging.contrast import Maps
+from cell.jobs import Progress
 from trainer.generate import big_views, lora
 from trainer.generate.base import Appearance, Cancelled, GenerateRequest, ReportProgress, Scene, Shape
 from trainer.generate.inpainter import Inpainter
@@ -50,13 +51,15 @@ class StableDiffusion:
         self._scene = scene
         self._request = request
         self._folder = folder
-        self._inpainter = Inpainter(checkpoint)
+        with _within_memory():
+            self._inpainter = Inpainter(checkpoint)
         self.base_digest = self._inpainter.digest
         lora.inject(self._inpainter.unet, big_views.TARGETS, big_views.RANK, big_views.ALPHA, request.random_seed)
         self._fresh = lora.state_of(self._inpainter.unet)
         self._render = Procedural(scene)
         self._adapters: dict[str, lora.State] = {}
         self._spans: dict[str, float] = {}
+        self._progress: ReportProgress = lambda _progress: None
         self._cancelled: Cancelled = lambda: False
 
     def prepare(self, looks: Mapping[str, list[Look]], progress: ReportProgress, cancelled: Cancelled) -> None:
@@ -64,7 +67,7 @@ class StableDiffusion:
 
     def fit(self, defect_class: str, looks: list[Look], progress: ReportProgress, cancelled: Cancelled) -> str:
         """Fit the class's adapter, or load the one that these seeds gave before."""
-        self._cancelled = cancelled
+        self._progress, self._cancelled = progress, cancelled
         self._render.fit(defect_class, looks, progress, cancelled)
         self._spans[defect_class] = big_views.span_of(looks)
         steps, seed = self._request.fit_steps * _STEPS_EACH, self._request.random_seed
@@ -121,7 +124,7 @@ class StableDiffusion:
                 empty,
                 steps=self._request.sampling_steps,
                 start=_START,
-                cancelled=self._cancelled,
+                go_on=self._go_on,
             )
             painted.append(inpainter.decode(latents))
             unchanged.append(inpainter.decode(inpainter.encode(picture)))
@@ -129,6 +132,12 @@ class StableDiffusion:
         same = big_views.log_from(torch.cat(unchanged), surface.shape, span)
         contrast: Maps = after - ndimage.gaussian_filter(same, (0, _FINE_PX, _FINE_PX), mode="nearest")
         return contrast
+
+    def _go_on(self, step: int, steps: int) -> None:
+        """Say that a step of a painting begins: without a graphics card a candidate takes minutes."""
+        if self._cancelled():
+            raise JobCancelled("generation was stopped; resume the job to go on")
+        self._progress(Progress(stage="painting", done=step, total=steps))
 
 
 def _as_strong(painted: Maps, look: Look, distance: NDArray[np.float32]) -> Maps:

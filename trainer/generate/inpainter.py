@@ -8,7 +8,7 @@ and nothing is asked of a network. Pictures are (B, 3, side, side) float32 in [-
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from cell import digest
-from cell.errors import JobCancelled, JobError, ModelError
-from trainer.generate.base import Cancelled
+from cell.errors import JobError, ModelError
 
 #: What is told apart in such a checkpoint's folder; every part but the safety checker, which judges photographs.
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -136,21 +135,20 @@ class Inpainter:
         *,
         steps: int,
         start: float,
-        cancelled: Cancelled,
+        go_on: Callable[[int, int], None],
     ) -> Tensor:
         """Return the latent (1, 4, s, s) that the network makes of `begin` under `noise`; DDIM, no fresh noise.
 
         :param empty: the empty prompt's encoding, from which guidance leads away.
         :param steps: of the whole schedule; the last `start` of them (share in (0, 1]) are taken.
-        :raises JobCancelled: between two steps.
+        :param go_on: is called before each step with its number and theirs; what it raises ends the painting.
         """
         self.schedule.set_timesteps(steps)
         remaining = self.schedule.timesteps[steps - max(1, int(steps * start)) :].to(self.device)
         latents = noise if start >= 1 else self.schedule.add_noise(begin, noise, remaining[:1])
         both = Guide(guide.mask.repeat(2, 1, 1, 1), guide.masked.repeat(2, 1, 1, 1), torch.cat([empty, guide.prompt]))
-        for step in remaining:
-            if cancelled():
-                raise JobCancelled("generation was stopped; resume the job to go on")
+        for number, step in enumerate(remaining):
+            go_on(number, len(remaining))
             without, told = self.predict(latents.repeat(2, 1, 1, 1), step.repeat(2), both).chunk(2)
             latents = self.schedule.step(without + GUIDANCE * (told - without), step, latents).prev_sample
         return latents
@@ -244,11 +242,8 @@ def _check_memory(folder: Path, weights: int) -> None:
 
 def _digest(folder: Path) -> str:
     """Return the digest over all that decides what is painted: configurations, vocabulary, weights."""
-    files = [folder / "model_index.json", *(folder / part / "config.json" for part in PARTS[:3])]
-    files += [
-        folder / "scheduler/scheduler_config.json",
-        *(folder / "tokenizer" / n for n in ("vocab.json", "merges.txt")),
-    ]
+    files = [folder / "model_index.json", folder / "scheduler/scheduler_config.json", *_vocabulary(folder)]
+    files += [folder / part / "config.json" for part in PARTS[:3]]
     files += [file for part in PARTS[:3] for file in _files(folder / part)]
     return digest.of_record({str(file.relative_to(folder)): digest.of_file(file) for file in files})
 
