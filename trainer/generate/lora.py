@@ -13,16 +13,14 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from torch import Tensor, nn
 
-from cell.errors import JobCancelled
-from cell.jobs import Progress
 from trainer.generate import weights
 from trainer.generate.base import Cancelled, ReportProgress
+from trainer.generate.fitting import descend
 from trainer.generate.weights import State, path_of
 
 __all__ = ["State", "inject", "learn", "left_out", "path_of", "put", "restore", "save", "state_of"]
 
 _CHECK_EVERY = 20
-_MOST_GRADIENT = 1.0
 
 
 def inject(network: nn.Module, targets: Sequence[str], rank: int, alpha: int, random_seed: int = 0) -> nn.Module:
@@ -64,21 +62,14 @@ def learn(
     :raises JobCancelled: between two steps.
     """
     own = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(own, lr=rate, weight_decay=0.0)
     best, best_state = check() if check else float("inf"), state_of(adapted)
-    for step in range(steps):
-        if cancelled():
-            raise JobCancelled(f"{stage} was stopped; resume the job to go on")
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 10) * (1 - 0.9 * step / steps)
-        value = loss()
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(own, _MOST_GRADIENT)
-        optimiser.step()
-        if check and (step + 1) % _CHECK_EVERY == 0 and (left := check()) < best:
+
+    def keep_best(done: int) -> None:
+        nonlocal best, best_state
+        if check and done % _CHECK_EVERY == 0 and (left := check()) < best:
             best, best_state = left, state_of(adapted)
-        progress(Progress(stage=stage, done=step + 1, total=steps))
+
+    descend(own, loss, steps=steps, rate=rate, stage=stage, progress=progress, cancelled=cancelled, after=keep_best)
     if check:
         put(adapted, best_state)
 
