@@ -28,8 +28,9 @@ from cell.jobs import Progress
 from trainer.generate import big_views, lora
 from trainer.generate.base import Appearance, Cancelled, GenerateRequest, ReportProgress, Scene, Shape
 from trainer.generate.inpainter import Inpainter
-from trainer.generate.looks import Look, distance_of, with_seeds_energy
+from trainer.generate.looks import Look, distance_of
 from trainer.generate.procedural import Procedural, texture_share
+from trainer.generate.spectrum import as_the_seeds
 
 #: Fitting steps for each that the request names: its number is meant for the compact network, twenty times faster to
 #: change. As many as the published few-shot recipes take (500 to 2000); not measured here.
@@ -93,7 +94,7 @@ class StableDiffusion:
         with _within_memory():
             painted = self._paint(window, smooth, distance, defect_class, rng)
         added = _as_strong(painted, look, distance) - smooth
-        added = with_seeds_energy(look, added, distance, rng)
+        added = as_the_seeds(look, added, distance, rng)
         log = (severity * (smooth + added * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
         return Appearance(log, *texture_share(self._scene, window, log, distance, look))
 

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -29,8 +30,11 @@ from trainer.generate import denoiser, weights
 from trainer.generate.base import Appearance, Cancelled, GenerateRequest, ReportProgress, Scene, Shape
 from trainer.generate.canvas import Canvas, canvas_of
 from trainer.generate.lessons import Lesson, lesson
-from trainer.generate.looks import Look, distance_of, with_seeds_energy
+from trainer.generate.looks import Look, distance_of
 from trainer.generate.procedural import Procedural, texture_share
+from trainer.generate.spectrum import as_the_seeds
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +51,7 @@ class Planned:
     looks: list[Look]
 
 
-class Learned(ABC):
+class Learned(ABC, Generic[Network]):
     """See the module and `trainer.generate.arm`; weights are kept in `folder` and found again by their facts."""
 
     name: str
@@ -61,7 +65,7 @@ class Learned(ABC):
         self._folder = folder
         self._render = Procedural(scene)
         self._looks: dict[str, list[Look]] = {}
-        self._networks: dict[str, nn.Module] = {}
+        self._networks: dict[str, Network] = {}
 
     @property
     @abstractmethod
@@ -73,11 +77,11 @@ class Learned(ABC):
         """Return the work of fitting a class and writing its file."""
 
     @abstractmethod
-    def _load(self, path: Path, channels: int) -> nn.Module:
+    def _load(self, path: Path, channels: int) -> Network:
         """Return the network of a file, ready to paint. Raises `ModelError`."""
 
     @abstractmethod
-    def _added(self, network: nn.Module, canvas: Canvas, planned: Planned, rng: np.random.Generator) -> Tensor:
+    def _added(self, network: Network, canvas: Canvas, planned: Planned, rng: np.random.Generator) -> Tensor:
         """Return what the network adds to the render, (1, K, H, W) in network units."""
 
     def prepare(self, looks: Mapping[str, list[Look]], progress: ReportProgress, cancelled: Cancelled) -> None:
@@ -111,7 +115,7 @@ class Learned(ABC):
         planned = Planned(shape, distance, smooth, look, self._looks[defect_class])
         with torch.no_grad():
             added = canvas.back(self._added(self._networks[defect_class], canvas, planned, rng))
-        added = with_seeds_energy(look, added, distance, rng, canvas.scale)
+        added = as_the_seeds(look, added, distance, rng, canvas.scale)
         log = (severity * (smooth + added * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
         return Appearance(log, *texture_share(self._scene, window, log, distance, look))
 

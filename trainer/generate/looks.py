@@ -23,7 +23,7 @@ from trainer.generate.plan import Outline, outline_of, signed_distance
 
 _MARGIN = 12
 #: Coarsest texture (Gaussian sigma, pixels) that is drawn with random phases.
-_COARSEST = 5.0
+COARSEST = 5.0
 #: Pixels below the outline that are its rim, and how many of anything are needed to measure it.
 _RIM, _FEWEST = 2, 12
 #: Variance of a texture over the sensor's noise below which there is none to speak of.
@@ -48,7 +48,7 @@ class Look:
     `distance` (h, w) pixels to the drawn-in outline; `course` (K, BINS) mean contrast at relative depths 0..1, `slopes`
     what the flanks add to it;
     `texton` (K, a, b) what the course leaves over, scaled so that white noise convolved with it has that texture;
-    `fine_ratio` is fine texture inside over outside, `background` (K, h, w) the texture of the estimated background,
+    `structure` (K,) the spread of what is coarser; `fine_ratio` is fine texture inside over outside, `background` (K, h, w) the texture of the estimated background,
     `level` (K,) DN its mean inside the outline.
     """
 
@@ -60,6 +60,7 @@ class Look:
     course: NDArray[np.float32]
     slopes: Slopes
     texton: Maps
+    structure: NDArray[np.float32]
     fine_ratio: float
     level: NDArray[np.float32]
 
@@ -95,6 +96,7 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
         course=course,
         slopes=slopes,
         texton=_texton(rest, mask, known & ~marked, sensor),
+        structure=structure_of(rest, mask).std(axis=1),
         fine_ratio=_fine_ratio(log, mask, known & ~marked, sensor),
         level=background[:, mask].mean(axis=1),
     )
@@ -168,27 +170,10 @@ def without_structure(maps: Maps, mask: Mask, widest: float = np.inf) -> tuple[M
     return rest, coarse
 
 
-def with_seeds_energy(
-    look: Look, added: Maps, distance: NDArray[np.float32], rng: np.random.Generator, share: float = 1.0
-) -> Maps:
-    """Return what a network added to the render, (K, h, w), its texture brought to the variance of the seed's.
-
-    Too much is turned down; what is missing comes as random-phase texture of the seed's spectrum.
-
-    :param share: of the seed's texture energy that may come from the network: the coarser a painting's scale, the less.
-    """
-    inside = distance > 0
-    if inside.sum() < 12:
-        return added
-    wanted = (look.texton**2).sum(axis=(1, 2))
-    texture = without_structure(added, inside)[0]
-    made = texture[:, inside].var(axis=1)
-    enough = np.minimum(made, share * wanted)
-    down = np.sqrt(enough / np.maximum(made, 1e-12))[:, None, None]
-    up = np.sqrt(1.0 - enough / np.maximum(wanted, 1e-12))[:, None, None]
-    rough = random_phase(look.texton, (distance.shape[0], distance.shape[1]), rng)
-    calibrated: Maps = (added - (1.0 - down) * texture + up * rough).astype(np.float32)
-    return calibrated
+def structure_of(maps: Maps, mask: Mask) -> NDArray[np.float32]:
+    """Return what is coarser than texture in maps (K, h, w), at the P pixels of a mask: (K, P) float32."""
+    coarse: NDArray[np.float32] = (maps - without_structure(maps, mask, COARSEST)[0])[:, mask].astype(np.float32)
+    return coarse
 
 
 def _window(mask: Mask) -> tuple[slice, slice]:
@@ -226,11 +211,11 @@ def sensor_noise(stack: Stack, scene: Scene) -> Maps:
 def _texton(rest: Maps, mask: Mask, around: Mask, sensor: Maps) -> Maps:
     """Return the defect's own texture, (K, a, b), of unit energy times the spread it adds to the surface's.
 
-    What is coarser than half the outline's radius, or than `_COARSEST`, is structure and not texture: with random
+    What is coarser than half the outline's radius, or than `COARSEST`, is structure and not texture: with random
     phases it would come back as clouds. Nor is it texture that the sensor's noise is a larger share of less light
     (`sensor`, see :func:`sensor_noise`), or what a mean course leaves over of the outline itself.
     """
-    inside, coarse = without_structure(rest, mask, _COARSEST)
+    inside, coarse = without_structure(rest, mask, COARSEST)
     surface = (rest - ndimage.gaussian_filter(rest, (0, coarse, coarse)))[:, around]
     base = surface.var(axis=1) if around.sum() >= _FEWEST else np.zeros(len(rest), np.float32)
     core = ndimage.binary_erosion(mask, iterations=_RIM)
