@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.crew import Chore
-from trainer.generate import adapter, denoiser, lora
+from trainer.generate import adapter, denoiser, lora, tiles
 from trainer.generate.base import Cancelled, GenerateRequest, ReportProgress, Scene
 from trainer.generate.canvas import Canvas
 from trainer.generate.learned import Learned, Planned
@@ -43,7 +43,7 @@ class _AdapterFit:
         lora.save(adapted, self.path, denoiser.digest(network))
 
 
-class Diffusion(Learned):
+class Diffusion(Learned[nn.Module]):
     """See the module and `trainer.generate.learned`."""
 
     name = "diffusion"
@@ -77,7 +77,7 @@ class Diffusion(Learned):
             render, denoiser.joint_noise(render.shape, generator), remaining[0].reshape(1)
         )
         for step in remaining:
-            clean = denoiser.predict(network, sample, canvas.condition, step.reshape(1))
+            clean = tiles.predict(network, sample, canvas.condition, step.reshape(1))
             # A little fresh noise (eta) keeps texture alive where few steps would average it away.
             sample = schedule.step(clean, step, sample, eta=0.5, generator=generator).prev_sample
         return sample - render

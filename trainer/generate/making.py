@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from cell.defects import Draft, DraftRegion, GeneratorParameters, Mask, Provenance
+from cell.defects import Draft, GeneratorParameters, Mask, Provenance
 from cell.errors import JobError
 from cell.frames import Stack
 from cell.imaging.compositor import Composite, compose
@@ -18,6 +17,7 @@ from trainer.generate import plan
 from trainer.generate.arm import Arm
 from trainer.generate.base import Appearance, BackgroundSample, GenerateRequest, Scene, Shape
 from trainer.generate.control import Asked, Control, further, order
+from trainer.generate.drafts import Made, draft_of, draft_of_several, put
 from trainer.generate.ground import Ground, ground_of
 from trainer.generate.lay import folded
 from trainer.generate.looks import Look
@@ -32,8 +32,8 @@ _LEAST_PIXELS = 4
 #: Least share of the planned outline that must be seen to have changed.
 _LEAST_SEEN = 0.2
 _MOST_CLIPPED = 0.5
-#: Pixels that stay free between two defects of a part.
-_APART = 6
+#: Tries for a size, and how far the label may be off before the next (in the logarithm).
+_SIZE_TRIES, _SIZE_TOLERANCE = 3, 0.04
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,21 +45,6 @@ class _Class:
     adapter_digest: str
     control: Control
     median: float  # strength of the median seed
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Made:
-    """One defect on a part: its window's pixels, and what is said of it."""
-
-    shape: Shape
-    composite: Composite
-    provenance: Provenance
-    relative: float
-
-    def region(self) -> DraftRegion:
-        """Return it as one of several."""
-        made = self.composite
-        return DraftRegion(self.shape.window, made.mask, made.support, made.d_prime, self.provenance)
 
 
 class Maker:
@@ -109,7 +94,7 @@ class Maker:
                 refused[first] += 1
                 continue
             if not names:
-                return _draft(background, first)
+                return draft_of(background, first)
             several = self._several(first, names, background, rng, told)
             if not isinstance(several, str):
                 return several
@@ -121,7 +106,7 @@ class Maker:
 
     def _several(
         self,
-        first: _Made,
+        first: Made,
         names: Sequence[str],
         background: BackgroundSample,
         rng: np.random.Generator,
@@ -129,7 +114,7 @@ class Maker:
     ) -> Draft | str:
         """Put more defects beside the first; return the reason when one of them can't be."""
         stack, taken = background.stack.copy(), np.zeros(background.allowed.shape, np.bool_)
-        _put(first, stack, taken)
+        put(first, stack, taken)
         regions = [first]
         for name in names:
             asked = further(self._classes[name].control, rng)
@@ -139,9 +124,9 @@ class Maker:
                     break
             else:
                 return f"no other {name} beside it"
-            _put(one, stack, taken)
+            put(one, stack, taken)
             regions.append(one)
-        return _draft_of_several(background, stack, regions)
+        return draft_of_several(background, stack, regions)
 
     def _defect(
         self,
@@ -152,8 +137,39 @@ class Maker:
         taken: Mask | None,
         rng: np.random.Generator,
         told: Mapping[str, float],
-    ) -> _Made | str:
-        """Put one defect on what is there; return the reason when it is of no use."""
+    ) -> Made | str:
+        """Put one defect on what is there, of the size that was asked; return the reason when it is of no use.
+
+        How far a defect is seen beyond its outline, or fades within it, shows on the result alone: where its label
+        misses the size, the same is made again from an outline that is larger or smaller by as much.
+        """
+        state, aim = rng.bit_generator.state, asked
+        best: Made | None = None
+        for _ in range(_SIZE_TRIES if asked.size is not None else 1):
+            rng.bit_generator.state = state
+            one = self._once(name, background, stack, aim, taken, rng, told)
+            if isinstance(one, str):
+                return best or one
+            if asked.size is None or aim.size is None:
+                return one
+            one = one.asked_size(asked.size)
+            if best is None or one.size_error() < best.size_error():
+                best = one
+            if one.size_error() < _SIZE_TOLERANCE:
+                break
+            aim = replace(aim, size=aim.size * float(np.clip(asked.size / one.size(), 0.5, 2.0)))
+        return best or "no place"
+
+    def _once(
+        self,
+        name: str,
+        background: BackgroundSample,
+        stack: Stack,
+        asked: Asked,
+        taken: Mask | None,
+        rng: np.random.Generator,
+        told: Mapping[str, float],
+    ) -> Made | str:
         kept, scene = self._classes[name], self._scene
         ground = self._ground(name, background)
         shape = plan.draw(
@@ -192,7 +208,7 @@ class Maker:
             return reason
         parameters = self._parameters(name, made, shape, relative, told)
         parameters = parameters.model_copy(update=self._asked_and_made(kept, asked, shape, made, severity))
-        return _Made(shape, made, self._provenance(background, kept, shape, parameters, how), relative)
+        return Made(shape, made, self._provenance(background, kept, shape, parameters, how), relative)
 
     def _contrast(
         self,
@@ -206,13 +222,12 @@ class Maker:
     ) -> tuple[Appearance, NDArray[np.float32], float, float] | str:
         """Return the contrast as strong as asked, its weight, and its severity in the unit asked for and in seeds."""
         kept, scene, unit = self._classes[name], self._scene, self._classes[name].control.severity_unit
-        own = 1.0 if asked.severity is not None else float(np.exp(rng.uniform(*np.log(self._request.severity))))
-        painted = self._arm.appearance(window, shape, own, name, rng)
+        factor: float | None = float(np.exp(rng.uniform(*np.log(self._request.severity))))
+        painted = self._arm.appearance(window, shape, 1.0, name, rng)
         look, soft = fitted(painted, shape, ground.allowed[shape.window], window, scene, how)
         if not (soft > 0).any():
             return "no place"
         gauge = Gauge(window, look.contrast, soft, shape.mask, scene.calibration, scene.recipe.bit_depth, kept.median)
-        factor: float | None = 1.0
         if asked.severity is not None:
             factor = gauge.factor(unit, asked.severity)
         if factor is None:
@@ -265,7 +280,9 @@ class Maker:
         if not wanted:
             return {}
         seed = next(one for one in kept.outlines if one.seed.seed_id == shape.seed_ids[0])
-        unit = {"seeds": seed.longest, "px": 1.0, "mm": self._scene.calibration.px_per_mm or 1.0}[control.size_unit]
+        unit = {"seeds": plan.seen_extent(seed), "px": 1.0, "mm": self._scene.calibration.px_per_mm or 1.0}[
+            control.size_unit
+        ]
         found = {name: shape.morphology[name] for name in ("mix", "width", "elongation", "branches")} | {
             "severity": severity,
             "size": longest(made.mask) / unit,
@@ -290,62 +307,3 @@ def _broken(made: Composite, shape: Shape) -> str:
     if made.clipped_share > _MOST_CLIPPED:
         return "clipped"
     return ""
-
-
-def _put(one: _Made, stack: Stack, taken: Mask) -> None:
-    """Put a defect on a part, and mark where no other may lie."""
-    rows, columns = one.shape.window
-    stack[:, rows, columns] = one.composite.pixels
-    top, left = max(0, rows.start - _APART), max(0, columns.start - _APART)
-    near = slice(top, rows.stop + _APART), slice(left, columns.stop + _APART)
-    own = np.zeros(taken[near].shape, np.bool_)
-    own[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = one.composite.support
-    taken[near] |= ndimage.binary_dilation(own, iterations=_APART)
-
-
-def _draft(background: BackgroundSample, one: _Made) -> Draft:
-    stack = background.stack.copy()
-    made, shape = one.composite, one.shape
-    stack[:, shape.window[0], shape.window[1]] = made.pixels
-    mask, support = np.zeros((2, *stack.shape[1:]), np.bool_)
-    mask[shape.window] = made.mask
-    support[shape.window] = made.support
-    return Draft(
-        stack=stack,
-        mask=mask,
-        support=support,
-        defect_class=one.provenance.parameters.defect_class,
-        severity=made.d_prime,
-        scores=_scores(one, len(stack)),
-        provenance=one.provenance,
-    )
-
-
-def _draft_of_several(background: BackgroundSample, stack: Stack, several: Sequence[_Made]) -> Draft:
-    mask: NDArray[np.bool_] = np.zeros(background.allowed.shape, np.bool_)
-    support = mask.copy()
-    for one in several:
-        mask[one.shape.window] |= one.composite.mask
-        support[one.shape.window] |= one.composite.support
-    first = several[0]
-    seeds = tuple(dict.fromkeys(seed for one in several for seed in one.provenance.seed_ids))
-    return Draft(
-        stack=stack,
-        mask=mask,
-        support=support,
-        defect_class=first.provenance.parameters.defect_class,
-        severity=first.composite.d_prime,
-        scores=_scores(first, len(stack)),
-        provenance=first.provenance.model_copy(update={"seed_ids": seeds}),
-        regions=tuple(one.region() for one in several),
-    )
-
-
-def _scores(one: _Made, channels: int) -> dict[str, float]:
-    made, area = one.composite, float(one.composite.mask.sum())
-    return {
-        "visibility": made.d_prime / np.sqrt(area * channels),  # mean change a pixel, in noise sigmas
-        "relative_severity": one.relative,
-        "clipped": made.clipped_share,
-        "kept_of_plan": area / max(float(one.shape.mask.sum()), 1.0),
-    }

@@ -20,7 +20,7 @@ from trainer.generate.lay import Lay, lay_at
 from trainer.generate.outlines import Outline, orientation, outline_of, signed_distance, spans_of
 from trainer.generate.vary import Variant, Wanted, vary
 
-__all__ = ["Outline", "draw", "orientation", "outline_of", "signed_distance", "suitable"]
+__all__ = ["Outline", "draw", "orientation", "outline_of", "seen_extent", "signed_distance", "suitable"]
 
 #: Pixels around the outline that painting and compositor look at.
 _CONTEXT = 10
@@ -29,6 +29,8 @@ _LEAST_INSIDE = 0.7
 #: Least share of an outline on surface of the brightness and roughness that were asked for.
 _LEAST_ON_SURFACE = 0.6
 _TRIES = 40
+#: Pixels by which a defect is usually seen beyond its outline, and the shortest outline that is made.
+_HALO, _LEAST_EXTENT = 1.8, 2.0
 #: Spread of places about the seeds', as a share of the part.
 _PLACE_SPREAD = 0.08
 #: Degrees by which a direction "as the seeds" varies.
@@ -55,6 +57,11 @@ def suitable(outlines: list[Outline], control: Control, name: str) -> list[Outli
             f"every seed of {name} spans the part, which sets its size and direction; leave {what} out for {name}"
         )
     return free
+
+
+def seen_extent(outline: Outline) -> float:
+    """Return the longest extent, pixels, at which a defect of that outline is seen: its edge is not sharp."""
+    return outline.longest + 2 * _HALO
 
 
 def draw(  # noqa: PLR0913 (what a shape depends on; all beyond the first four have defaults)
@@ -101,12 +108,12 @@ def _wanted(
 ) -> Wanted:
     longest = None
     if asked.size is not None:
-        unit = {"seeds": first.longest, "px": 1.0, "mm": px_per_mm}[control.size_unit]
+        unit = {"seeds": seen_extent(first), "px": 1.0, "mm": px_per_mm}[control.size_unit]
         if unit is None:
             raise DataError(
                 "the calibration knows no pixels per mm; calibrate with a dot pitch, or ask for sizes in px"
             )
-        longest = asked.size * unit
+        longest = max(_LEAST_EXTENT, asked.size * unit - 2 * _HALO)
     turned = asked.orientation
     if control.orientation == "as-seeds":
         turned = first.to_lay_deg + float(rng.normal(0.0, _DIRECTION_SPREAD))

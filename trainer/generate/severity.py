@@ -24,7 +24,10 @@ from trainer.generate.looks import Look
 
 #: The contrast is smoothed by this Gaussian (pixels) before it is measured: a seed's carries its camera's noise.
 _SMOOTHING = 1.0
+#: Weight from which a pixel counts as seen: about one and a half pixels beyond the outline.
+_SEEN_WEIGHT = 0.15
 _FACTORS = (1e-3, 1e3)
+_MOST_LOG = 50.0
 
 
 def strength(log: Maps, inside: Mask) -> float:
@@ -37,7 +40,7 @@ def strength(log: Maps, inside: Mask) -> float:
 
 def median_strength(looks: Sequence[Look]) -> float:
     """Return the strength of a class's median seed."""
-    own = [strength(look.contrast * np.clip(look.distance + 0.5, 0, 1), look.distance > 0) for look in looks]
+    own = [strength(look.contrast * np.clip(look.distance + 1.5, 0, 1), look.distance > -1.5) for look in looks]
     return float(np.median(own))
 
 
@@ -59,7 +62,7 @@ class Gauge:
     ) -> None:
         self._median = median
         log = contrast * soft
-        self._strength = strength(log, mask)
+        self._strength = strength(log, soft > _SEEN_WEIGHT)
         smooth = window - log_contrast.fine_texture(window.astype(np.float32))
         support = soft > 0
         self._log = log[:, support].astype(np.float64)
@@ -74,7 +77,7 @@ class Gauge:
             return factor * self._strength
         if unit == "seeds":
             return factor * self._strength / max(self._median, 1e-9)
-        change = self._level * np.expm1(factor * self._log) / self._sigma
+        change = self._level * np.expm1(np.minimum(factor * self._log, _MOST_LOG)) / self._sigma
         squared = float((change**2).sum())
         return float(np.sqrt(squared if unit == "d-prime" else squared / self._pixels))
 
@@ -91,14 +94,17 @@ class Gauge:
 
 
 def scaled(look: Appearance, factor: float) -> Appearance:
-    """Return an appearance of `factor` times the contrast.
+    """Return an appearance of `factor` times the log contrast, texture and all.
 
-    What texture and noise the contrast brings grows with it, so the background's own has to make up for less, or more.
+    The stronger a defect, the less of the surface's own texture it leaves: an appearance whose texture is `r` times the
+    surface's has `r ** factor` times, so that next to nothing changes when the defect is next to nothing. What of that
+    the contrast does not bring, the background keeps. Where all of it comes with the contrast, r is taken as 1.
     """
     if factor == 1.0:
         return look
-    share = min(1.0, factor**2 * look.noise_share)
-    kept = look.texture_kept
-    if look.noise_share < 1.0:
-        kept = min(1.0, kept * float(np.sqrt((1.0 - share) / (1.0 - look.noise_share))))
+    own = look.texture_kept**2 / (1.0 - look.noise_share) if look.noise_share < 1.0 else 0.0
+    ratio = own if own > 0.0 else 1.0
+    wanted, brought = ratio**factor, factor**2 * look.noise_share * ratio
+    kept = float(np.sqrt(np.clip(wanted - brought, 0.0, 1.0)))
+    share = float(min(1.0, brought / wanted))
     return replace(look, contrast=(factor * look.contrast).astype(np.float32), texture_kept=kept, noise_share=share)
