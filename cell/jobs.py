@@ -28,7 +28,10 @@ class JobState(StrEnum):
     QUEUED -> RUNNING -> DONE
                  |----> FAILED        (can be resumed)
                  |----> CANCELLED     (can be resumed)
+                 |----> PAUSED        (by a person; the queue passes it over until it is resumed)
                  '----> INTERRUPTED   (the process died; found at the next start; can be resumed)
+
+    A job that still waits can be paused and cancelled too, and a paused one cancelled.
     """
 
     QUEUED = "queued"
@@ -36,19 +39,21 @@ class JobState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    PAUSED = "paused"
     INTERRUPTED = "interrupted"
 
 
-RESUMABLE = frozenset({JobState.FAILED, JobState.CANCELLED, JobState.INTERRUPTED})
+RESUMABLE = frozenset({JobState.FAILED, JobState.CANCELLED, JobState.PAUSED, JobState.INTERRUPTED})
 
 
 class Progress(Record):
-    """How far a job is; `total` 0 while unknown."""
+    """How far a job is; `total` 0 while unknown. `per_second` is the pace of what `done` counts, where it is steady."""
 
     stage: str
     done: int = Field(ge=0)
     total: int = Field(ge=0)
     seconds_left: float | None = None
+    per_second: float | None = None
     note: str = ""
 
 

@@ -80,6 +80,7 @@ class Commands:
             "inspectd.jobs": self._jobs,
             "inspectd.job": self._job,
             "inspectd.job.cancel": self._cancel,
+            "inspectd.job.pause": self._pause,
             "inspectd.job.resume": self._resume,
             "inspectd.backgrounds": review.backgrounds,
             "inspectd.seeds": review.seeds,
@@ -216,6 +217,9 @@ class Commands:
 
     def _cancel(self, command: Command) -> Result:
         return _moved(self._runner.cancel(arguments.read(command, arguments.OfJob).job_id))
+
+    def _pause(self, command: Command) -> Result:
+        return _moved(self._runner.pause(arguments.read(command, arguments.OfJob).job_id))
 
     def _resume(self, command: Command) -> Result:
         return _moved(self._runner.resume(arguments.read(command, arguments.OfJob).job_id))

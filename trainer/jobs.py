@@ -2,9 +2,9 @@
 
 ::
 
-    next queued -> start the child -> reports -> exit -> DONE | FAILED | CANCELLED
+    next queued -> start the child -> reports -> exit -> DONE | FAILED | CANCELLED | PAUSED
                                        |
-                       cancel: SIGTERM, then SIGKILL after a grace
+               cancel or pause: SIGTERM, then SIGKILL after a grace
                        silence: told after a while, killed after a long one
 
 The runner has no thread: the service's loop calls :meth:`Runner.step`. It alone moves a job's state; the child writes
@@ -53,6 +53,7 @@ class _Running:
     job: Job
     process: JobProcess
     cancelled: bool = False
+    paused: bool = False
     silence_told: bool = False
     overdue: bool = False
     outcome: Finished | Stopped | None = None
@@ -128,7 +129,7 @@ class Runner:
             self._attend(self._running)
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a queued job, or ask the running one to stop: it is CANCELLED when its process is gone.
+        """Cancel a queued or paused job, or ask the running one to stop: it is CANCELLED when its process is gone.
 
         Raises `NotFound` and, when the job is over, `StateError`.
         """
@@ -137,16 +138,31 @@ class Runner:
             self._running.cancelled = True
             self._running.process.stop()
             return self._running.job
-        if job.state is not JobState.QUEUED:
+        if job.state not in {JobState.QUEUED, JobState.PAUSED}:
             raise StateError(f"job {job_id} is {job.state.value} and can't be cancelled; it is over already")
         return self._tell(self._jobs.cancel(job_id))
 
+    def pause(self, job_id: str) -> Job:
+        """Let a job wait until it is resumed; the running one is PAUSED when its process is gone.
+
+        Its processor and memory are free then, other jobs run meanwhile, and what it stored is where it goes on.
+        Raises `NotFound` and, when the job neither waits nor runs, `StateError`.
+        """
+        job = self._jobs.get(job_id)
+        if self._running is not None and self._running.job.job_id == job_id:
+            self._running.paused = True
+            self._running.process.stop()
+            return self._running.job
+        if job.state is not JobState.QUEUED:
+            raise StateError(f"job {job_id} is {job.state.value} and can't be paused; only one that waits or runs can")
+        return self._tell(self._jobs.pause(job_id))
+
     def resume(self, job_id: str) -> Job:
-        """Queue a failed, cancelled or interrupted job again. Raises `NotFound` and `StateError`."""
+        """Queue a failed, cancelled, paused or interrupted job again. Raises `NotFound` and `StateError`."""
         return self._tell(self._jobs.resume(job_id))
 
     def close(self) -> None:
-        """Stop the running job, which becomes INTERRUPTED. Takes at most the grace and a little."""
+        """Stop the running job, which becomes INTERRUPTED or what was asked of it, in a grace and a little."""
         running = self._running
         if running is None:
             return
@@ -158,6 +174,10 @@ class Runner:
         running.process.close()
         if isinstance(running.outcome, Finished):
             self._tell(self._jobs.done(running.job.job_id, running.outcome.result))
+        elif running.cancelled:
+            self._tell(self._jobs.cancel(running.job.job_id))
+        elif running.paused:
+            self._tell(self._jobs.pause(running.job.job_id))
         self.recover()
 
     def _start_next(self) -> None:
@@ -238,6 +258,8 @@ class Runner:
             job = self._jobs.done(job_id, outcome.result)
         elif running.cancelled:
             job = self._jobs.cancel(job_id)
+        elif running.paused and not _failed(running.outcome):
+            job = self._jobs.pause(job_id)
         else:
             job = self._jobs.fail(job_id, self._why(running, code))
         self._running = None
@@ -263,3 +285,8 @@ class Runner:
     def _tell(self, job: Job) -> Job:
         self._changed(job)
         return job
+
+
+def _failed(outcome: Finished | Stopped | None) -> bool:
+    """Tell whether a child that was asked to stop says that something else ended it."""
+    return isinstance(outcome, Stopped) and not outcome.cancelled

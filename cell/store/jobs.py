@@ -19,7 +19,8 @@ _FROM: dict[JobState, frozenset[JobState]] = {
     JobState.RUNNING: frozenset({JobState.QUEUED}),
     JobState.DONE: frozenset({JobState.RUNNING}),
     JobState.FAILED: frozenset({JobState.RUNNING}),
-    JobState.CANCELLED: frozenset({JobState.RUNNING, JobState.QUEUED}),
+    JobState.CANCELLED: frozenset({JobState.RUNNING, JobState.QUEUED, JobState.PAUSED}),
+    JobState.PAUSED: frozenset({JobState.RUNNING, JobState.QUEUED}),
     JobState.INTERRUPTED: frozenset({JobState.RUNNING}),
     JobState.QUEUED: RESUMABLE,
 }
@@ -104,12 +105,17 @@ class Jobs:
             return self._move(connection, job_id, JobState.FAILED, error=error)
 
     def cancel(self, job_id: str) -> Job:
-        """RUNNING or QUEUED -> CANCELLED."""
+        """RUNNING, QUEUED or PAUSED -> CANCELLED."""
         with self._database.write() as connection:
             return self._move(connection, job_id, JobState.CANCELLED, error="cancelled by a person")
 
+    def pause(self, job_id: str) -> Job:
+        """RUNNING or QUEUED -> PAUSED: the queue passes it over, after a restart too, until it is resumed."""
+        with self._database.write() as connection:
+            return self._move(connection, job_id, JobState.PAUSED, error="")
+
     def resume(self, job_id: str) -> Job:
-        """FAILED, CANCELLED or INTERRUPTED -> QUEUED."""
+        """FAILED, CANCELLED, PAUSED or INTERRUPTED -> QUEUED, at the place that its number gives it."""
         with self._database.write() as connection:
             return self._move(connection, job_id, JobState.QUEUED, error="")
 

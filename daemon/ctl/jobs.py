@@ -11,11 +11,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from cell.errors import JobCancelled, JobError
 from cell.jobs import Job, JobState
+from cell.jobs import Progress as JobProgress
 from cell.wire.answers import parsed
 from daemon.ctl import render
 from daemon.ctl.session import WORK_S, Session, session_of
 
-group = typer.Typer(help="Work of the trainer: list, show, follow, cancel, resume.", no_args_is_help=True)
+group = typer.Typer(help="Work of the trainer: list, show, follow, pause, resume, cancel.", no_args_is_help=True)
 Wait = Annotated[bool, typer.Option("--wait", help="Show progress and end with the job.")]
 JobId = Annotated[str, typer.Argument(help="Id of the job.")]
 _JOB: TypeAdapter[Job] = TypeAdapter(Job)
@@ -89,6 +90,12 @@ def cancel(context: typer.Context, job_id: JobId) -> None:
 
 
 @group.command()
+def pause(context: typer.Context, job_id: JobId) -> None:
+    """Let a job wait until it is resumed: it frees processor and memory, and others run meanwhile."""
+    _moved(context, "inspectd.job.pause", job_id)
+
+
+@group.command()
 def resume(context: typer.Context, job_id: JobId, wait: Wait = False) -> None:
     """Let a stopped job go on where it was."""
     session = session_of(context)
@@ -133,7 +140,7 @@ def watch(session: Session, job_id: str) -> Job:
                     description=f"{job_id} {progress.stage if progress else job.state}",
                     total=(progress.total or None) if progress else None,
                     completed=progress.done if progress else 0,
-                    left=_left(progress.seconds_left if progress else None),
+                    left=_pace(progress),
                 )
                 time.sleep(_EVERY_S)
         except KeyboardInterrupt:
@@ -146,6 +153,8 @@ def _finish(session: Session, job: Job) -> None:
         render.as_json({"job": job.model_dump(mode="json")})
     if job.state is JobState.CANCELLED:
         raise JobCancelled(f"the job {job.job_id} was cancelled; inspectctl jobs resume {job.job_id} lets it go on")
+    if job.state is JobState.PAUSED:
+        raise JobCancelled(f"the job {job.job_id} is paused; inspectctl jobs resume {job.job_id} lets it go on")
     if job.state is not JobState.DONE:
         way = f"inspectctl jobs show {job.job_id} tells more, jobs resume lets it go on"
         how = "failed" if job.state is JobState.FAILED else "was interrupted"
@@ -170,7 +179,16 @@ def _progress(job: Job) -> str:
     counted = (
         f"{progress.done}/{progress.total} {render.share(progress.done, progress.total)}" if progress.total else ""
     )
-    return f"{progress.stage} {counted} {_left(progress.seconds_left)}".strip()
+    return f"{progress.stage} {counted} {_pace(progress)}".strip()
+
+
+def _pace(progress: JobProgress | None) -> str:
+    """Return how fast it goes and how long it still takes, as far as that is known."""
+    if progress is None:
+        return ""
+    fast = progress.per_second
+    pace = "" if not fast else f"{fast:.2g}/s" if fast >= 1 else f"{1 / fast:.2g} s each"
+    return " ".join(filter(None, (pace, _left(progress.seconds_left))))
 
 
 def _left(seconds: float | None) -> str:

@@ -12,6 +12,7 @@ from daemon.web.site import Answer, Site, action, page, query, text_of
 
 _JOBS: TypeAdapter[list[Job]] = TypeAdapter(list[Job])
 _SHOWN = 40
+_AT_WORK = frozenset({JobState.QUEUED, JobState.RUNNING})
 
 
 def listed(site: Site, _request: Request) -> Answer:
@@ -20,7 +21,11 @@ def listed(site: Site, _request: Request) -> Answer:
     return {
         "jobs": [
             job.model_dump(mode="json")
-            | {"can_resume": job.state in RESUMABLE, "can_cancel": job.state in {JobState.QUEUED, JobState.RUNNING}}
+            | {
+                "can_resume": job.state in RESUMABLE,
+                "can_pause": job.state in _AT_WORK,
+                "can_cancel": job.state in _AT_WORK | {JobState.PAUSED},
+            }
             for job in found
         ]
     }
@@ -29,6 +34,11 @@ def listed(site: Site, _request: Request) -> Answer:
 def cancel(site: Site, _reviewer: str, body: Answer) -> Answer:
     """Cancel a job; what it has written stays and it can be resumed."""
     return site.trainer.call("inspectd.job.cancel", {"job_id": text_of(body, "job_id")})
+
+
+def pause(site: Site, _reviewer: str, body: Answer) -> Answer:
+    """Let a job wait until somebody lets it go on; others run meanwhile."""
+    return site.trainer.call("inspectd.job.pause", {"job_id": text_of(body, "job_id")})
 
 
 def resume(site: Site, _reviewer: str, body: Answer) -> Answer:
@@ -40,5 +50,6 @@ ROUTES = [
     Route("/jobs", page("jobs.html")),
     Route("/api/jobs", query(listed)),
     Route("/api/jobs/cancel", action(cancel), methods=["POST"]),
+    Route("/api/jobs/pause", action(pause), methods=["POST"]),
     Route("/api/jobs/resume", action(resume), methods=["POST"]),
 ]

@@ -127,6 +127,7 @@ REFUSED = [
     (("mode", "automatic"), 1),
     (("jobs", "show", "t99999"), 66),
     (("jobs", "cancel", "t99999"), 66),
+    (("jobs", "pause", "t99999"), 66),
     (("train", "--recipe", "cover"), 77),
     (("generate", "--recipe", "cover", "--class", "nosuch"), 65),
     (("seeds", "confirm", "s000001", "scratch", "--as", "Ada Moser"), 77),

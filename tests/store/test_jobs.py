@@ -43,16 +43,17 @@ def test_a_job_goes_from_the_queue_to_its_result(store: LearningStore) -> None:
 @pytest.mark.parametrize(
     ("reached", "allowed"),
     [
-        (JobState.QUEUED, {"start", "cancel"}),
-        (JobState.RUNNING, {"progress", "done", "fail", "cancel"}),
+        (JobState.QUEUED, {"start", "cancel", "pause"}),
+        (JobState.RUNNING, {"progress", "done", "fail", "cancel", "pause"}),
         (JobState.DONE, set()),
         (JobState.FAILED, {"resume"}),
         (JobState.CANCELLED, {"resume"}),
+        (JobState.PAUSED, {"resume", "cancel"}),
         (JobState.INTERRUPTED, {"resume"}),
     ],
 )
 def test_every_other_transition_is_refused(reached: JobState, allowed: set[str], tmp_path: Path) -> None:
-    for name in ("start", "progress", "done", "fail", "cancel", "resume"):
+    for name in ("start", "progress", "done", "fail", "cancel", "pause", "resume"):
         with LearningStore(open_state(tmp_path / name)) as store:
             job = queued(store).job_id
             if reached is not JobState.QUEUED:
@@ -74,6 +75,8 @@ def _end(store: LearningStore, job: str, state: JobState) -> None:
         store.jobs.fail(job, "out of memory")
     elif state is JobState.CANCELLED:
         store.jobs.cancel(job)
+    elif state is JobState.PAUSED:
+        store.jobs.pause(job)
     elif state is JobState.INTERRUPTED:
         store.jobs.mark_interrupted()
 
@@ -110,3 +113,21 @@ def test_an_unknown_job_is_not_found(store: LearningStore) -> None:
         with pytest.raises(NotFound):
             call("t99999")
     assert store.jobs.next_queued() is None
+
+
+def test_a_paused_job_stays_so_after_a_restart_and_others_are_taken_up_before_it(tmp_path: Path) -> None:
+    state = open_state(tmp_path)
+    with LearningStore(state) as store:
+        job, other = queued(store), queued(store)
+        store.jobs.start(job.job_id)
+        store.jobs.progress(job.job_id, Progress(stage="generate", done=2, total=3))
+        assert store.jobs.pause(job.job_id).state is JobState.PAUSED
+    with LearningStore(state) as store:
+        assert store.jobs.mark_interrupted() == ()
+        paused = store.jobs.get(job.job_id)
+        assert (paused.state, paused.progress and paused.progress.done) == (JobState.PAUSED, 2)
+        assert store.jobs.next_queued() == other
+        store.jobs.resume(job.job_id)
+        following = store.jobs.next_queued()
+        assert following is not None
+        assert following.job_id == job.job_id

@@ -287,3 +287,72 @@ def test_a_machine_without_torch_is_told_what_to_install() -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("cell.errors.SdkMissing: a job of kind train needs torch"), done.stderr
     assert "pip install 'inspectd[trainer]'" in last
+
+
+#: Works its way up in a file of its own, stops in order when told to, and goes on behind what it had done.
+_STEPS = """
+place = pathlib.Path(f"{sys.argv[1]}.place")
+def stop(*_):
+    say(kind="stopped", error="stopped", cancelled=True)
+    sys.exit(1)
+signal.signal(signal.SIGTERM, stop)
+done = int(place.read_text()) if place.exists() else 0
+if not done:
+    place.write_text("7")
+    progress(os.getpid(), 0, stage="ready")
+    hang()
+say(kind="finished", result={"behind": done})
+"""
+
+
+def test_a_paused_job_frees_its_place_and_goes_on_behind_what_it_had_done(bench: Callable[..., Bench]) -> None:
+    steps = textwrap.indent(_STEPS, "    ")
+    b = bench(f"import pathlib\nif sys.argv[1] == 't00001':\n{steps}\nsay(kind='finished', result={{}})")
+    job, other = b.queue(), b.queue()
+    b.hear("ready")
+    progress = b.told[-1].progress
+    assert progress is not None
+    assert b.runner.pause(job).state is JobState.RUNNING
+    assert b.run_to(job, JobState.PAUSED).error == ""
+    assert gone(progress.done)
+    # Others run meanwhile, and the queue does not take it up of itself.
+    b.run_to(other, JobState.DONE)
+    for _ in range(3):
+        b.runner.step()
+    assert (b.runner.running, b.state(job)) == (None, JobState.PAUSED)
+    with pytest.raises(StateError, match="paused"):
+        b.runner.pause(job)
+    b.runner.resume(job)
+    assert b.run_to(job, JobState.DONE).result == {"behind": 7}
+
+
+def test_a_job_that_is_being_paused_is_paused_when_the_service_stops(bench: Callable[..., Bench]) -> None:
+    b = bench("signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)); progress(1, 0, stage='ready'); hang()")
+    job = b.queue()
+    b.hear("ready")
+    b.runner.pause(job)
+    b.runner.close()
+    assert b.state(job) is JobState.PAUSED
+
+
+def test_a_waiting_job_is_paused_at_once_and_a_paused_one_can_be_cancelled(bench: Callable[..., Bench]) -> None:
+    b = bench("hang()")
+    job = b.queue()
+    assert b.runner.pause(job).state is JobState.PAUSED
+    b.runner.step()
+    assert b.runner.running is None
+    assert b.runner.cancel(job).state is JobState.CANCELLED
+
+
+def test_a_job_that_fails_while_it_is_paused_has_failed(bench: Callable[..., Bench]) -> None:
+    b = bench(
+        """
+signal.signal(signal.SIGTERM, lambda *_: (say(kind="stopped", error="the disk is full; free some"), sys.exit(1)))
+progress(1, stage="ready")
+hang()
+"""
+    )
+    job = b.queue()
+    b.hear("ready")
+    b.runner.pause(job)
+    assert b.run_to(job, JobState.FAILED).error == "the disk is full; free some"

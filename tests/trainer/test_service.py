@@ -156,6 +156,22 @@ def test_a_running_job_is_shown_cancelled_and_resumed(cell: Callable[..., Cell])
     refused(lambda: c.ask("inspectd.job.resume", job_id=job_id), -50, "queued")
 
 
+def test_a_paused_job_waits_for_its_resumption_across_a_restart(cell: Callable[..., Cell]) -> None:
+    c = cell("progress(1, stage='ready'); hang()")
+    add_backgrounds(c.store, 2)
+    job_id = c.ask("inspectd.calibrate", recipe_id="disc")["job_id"]
+    until(lambda: ((c.ask("inspectd.trainer.status")["running"] or {}).get("progress") or {}).get("stage") == "ready")
+    c.ask("inspectd.job.pause", job_id=job_id)
+    until(lambda: c.ask("inspectd.job", job_id=job_id)["job"]["state"] == "paused")
+    c.close()
+    again = cell("say(kind='finished', result={})")
+    behind = again.ask("inspectd.calibrate", recipe_id="disc")["job_id"]
+    until(lambda: again.ask("inspectd.job", job_id=behind)["job"]["state"] == "done")
+    assert again.ask("inspectd.job", job_id=job_id)["job"]["state"] == "paused"
+    again.ask("inspectd.job.resume", job_id=job_id)
+    until(lambda: again.ask("inspectd.job", job_id=job_id)["job"]["state"] == "done")
+
+
 def test_one_trainer_a_cell(cell: Callable[..., Cell]) -> None:
     c = cell()
     with pytest.raises(StoreInUse, match="trainer"):

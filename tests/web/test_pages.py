@@ -273,8 +273,9 @@ def test_a_mask_that_does_not_fit_its_region_is_refused(http: httpx.Client) -> N
 def test_jobs_are_listed_and_unknown_ones_refused(http: httpx.Client) -> None:
     headers = named(http)
     assert http.get("/api/jobs").json() == {"jobs": []}
-    answer = http.post("/api/jobs/cancel", json={"job_id": "t99999"}, headers=headers)
-    assert answer.status_code == 404
+    for verb in ("cancel", "pause", "resume"):
+        answer = http.post(f"/api/jobs/{verb}", json={"job_id": "t99999"}, headers=headers)
+        assert answer.status_code == 404
 
 
 def test_silent_services_are_named_with_the_way_out(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ function row(job) {
   const bar = element("div", { class: "track", role: "progressbar", "aria-valuenow": Math.round(100 * share) }, element("i"));
   bar.firstChild.style.width = `${100 * share}%`;
   const buttons = element("div", { class: "row" });
+  if (job.can_pause) buttons.append(act("Pause", "/api/jobs/pause", job.job_id));
   if (job.can_cancel) buttons.append(act("Cancel", "/api/jobs/cancel", job.job_id));
   if (job.can_resume) buttons.append(act("Go on", "/api/jobs/resume", job.job_id));
   return element("article", { class: "job", "data-state": job.state },
@@ -42,9 +43,14 @@ function told(job, progress) {
   if (!progress) return job.state === "running" ? "starting" : "";
   const parts = [progress.stage];
   if (progress.total) parts.push(`${progress.done} of ${progress.total}`);
+  if (job.state === "running" && progress.per_second) parts.push(pace(progress.per_second));
   if (job.state === "running" && progress.seconds_left != null) parts.push(`${duration(progress.seconds_left)} left`);
   if (progress.note) parts.push(progress.note);
   return parts.join(" · ");
+}
+
+function pace(perSecond) {
+  return perSecond >= 1 ? `${perSecond.toPrecision(2)} per second` : `${(1 / perSecond).toPrecision(2)} s each`;
 }
 
 function duration(seconds) {
