@@ -29,11 +29,13 @@ from trainer.generate.checks import check_grounds, check_pictures
 from trainer.generate.control import check_plan
 from trainer.generate.copypaste import CopyPaste
 from trainer.generate.diffusion import Diffusion
+from trainer.generate.gan import Gan
 from trainer.generate.looks import look_at
 from trainer.generate.making import Maker
 from trainer.generate.procedural import Procedural
+from trainer.generate.vae import Vae
 
-ARMS = ("diffusion", "procedural", "copypaste", "stable-diffusion")
+ARMS = ("diffusion", "procedural", "copypaste", "vae", "gan", "stable-diffusion")
 #: Of a class; the research note's leaders begin at three, and an adapter needs one part to be stopped by.
 _FEWEST_SEEDS = 3
 
@@ -129,6 +131,10 @@ def _arm(request: GenerateRequest, scene: Scene, workdir: Path, base: Path | Non
         return Procedural(scene)
     if request.arm == "copypaste":
         return CopyPaste()
+    if request.arm == "vae":
+        return Vae(scene, request, workdir)
+    if request.arm == "gan":
+        return Gan(scene, request, workdir)
     if request.arm == "stable-diffusion":
         if checkpoint is None:
             raise ConfigurationError(
