@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks._classic import augmented
 from benchmarks._layout import Product
 from cell.calibration import Calibration, CalibrationKind, ChannelCalibration, Illumination
 from cell.clock import utc_now
@@ -21,8 +22,8 @@ from trainer.generate.base import BackgroundSample, GenerateRequest, SeedSample
 from trainer.generate.candidates import ARMS as GENERATORS
 from trainer.generate.candidates import allowed_places, make_candidates
 
-REAL = "real"
-ARMS = (REAL, *sorted(GENERATORS))
+REAL, BALANCED, AUGMENT = "real", "balanced", "augment"
+ARMS = (REAL, BALANCED, AUGMENT, *sorted(GENERATORS))
 #: Arms whose images carry nothing of a seed but what `PASTED_FROM` names: a fold can leave them out.
 _SEPARABLE = frozenset({"copypaste", "procedural"})
 
@@ -42,8 +43,10 @@ def synthesise(
 
     :raises InspectdError: what the generator raises.
     """
-    if arm == REAL:
+    if arm in {REAL, BALANCED}:
         return Synthetic((), seeds_can_be_held_out=True)
+    if arm == AUGMENT:
+        return Synthetic(augmented(product, per_class, seed), seeds_can_be_held_out=True)
     recipe = _recipe(product)
     seeds = [
         SeedSample(f"seed-{index}", one.group, product.classes[int(one.labels.max()) - 1], one.stack, one.labels > 0)

@@ -8,7 +8,8 @@ interrupted goes on where it was. The arm ``oracle`` is the upper bound that the
 defects there are: it also learns from the labelled test parts, in folds by part, so that every test part is scored by a
 model that never saw it, and with as many more updates as it has more defective parts; it freezes no threshold. With
 ``--inner`` the cross-validation's figures are printed and the test is not touched: by them, and never by the test, is
-anything chosen.
+anything chosen: the one `--ratio` for all arms too. How `augment` and `balanced` differ from `real` stands in
+:mod:`benchmarks._classic`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _layout
-from benchmarks._arms import ARMS, Synthetic, export_synthetic, synthesise
+from benchmarks._arms import ARMS, BALANCED, Synthetic, export_synthetic, synthesise
+from benchmarks._classic import balanced
 from benchmarks._figures import at_threshold, figures
 from benchmarks._layout import Product
 from benchmarks._pixels import PixelsByPart
@@ -37,6 +39,7 @@ from cell.store.files import make_folder
 from trainer.crossval import CrossValidation, LeaveOneOut, Team, ThresholdRule, cross_validate, deal_folds, hold_out
 from trainer.evaluate import GOOD, PixelPrecisions, Scored, truth_of
 from trainer.fit import FitConfig, lengthened, never_cancelled
+from trainer.samples import Sampling
 
 ORACLE = "oracle"
 ORACLE_FOLDS = 4
@@ -67,7 +70,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with _stage("load", seconds):
         product = _layout.load(options.data, options.shots, lights=options.lights)
         preprocessing = Preprocessing(channels=product.channels, bit_depth=product.bit_depth)
-    config = FitConfig(seed=options.seed, start=options.start)
+    config = FitConfig(seed=options.seed, start=options.start, sampling=_sampling(options, product.classes))
     if options.updates:
         config = replace(config, updates=options.updates)
     if options.batch:
@@ -83,6 +86,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         threshold, scored, extra = _learn_and_test(options, product, preprocessing, config, pixels, seconds)
     known = figures(scored, pixels.precisions, product.classes, threshold)
     return _result(options, product, config, known | extra | {"pixels": pixels.by_part}, seconds, scored)
+
+
+def _sampling(options: argparse.Namespace, classes: Sequence[str]) -> Sampling:
+    sampling = Sampling(synthetic_share=options.ratio)
+    return balanced(sampling, classes) if options.arm == BALANCED else sampling
 
 
 def _result(
@@ -102,6 +110,8 @@ def _result(
         "updates": config.updates,
         "batch": config.batch,
         "start": config.start,
+        # No arm without pictures of its own has a share of them.
+        "ratio": config.sampling.synthetic_share if known.get("synthetic") else None,
         "scored_on": "learning parts, by cross-validation" if options.inner else "test",
         **known,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
@@ -248,6 +258,13 @@ def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
     seconds[name] = time.monotonic() - started
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0.0 <= share <= 1.0:
+        raise argparse.ArgumentTypeError(f"a share is between 0 and 1, not {text}")
+    return share
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fewshot", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="product folder (see docs/data-layout.md)")
@@ -256,6 +273,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arm", choices=[*ARMS, ORACLE], default="real")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-class", type=int, default=60, help="synthetic images a class")
+    parser.add_argument(
+        "--ratio",
+        type=_share,
+        default=Sampling().synthetic_share,
+        metavar="SHARE",
+        help="of the crops of a class's defects, those from its synthetic images; choose it with --inner",
+    )
     parser.add_argument("--updates", type=int, default=0, help="of the network; default: FitConfig's")
     parser.add_argument("--batch", type=int, default=0, help="crops of an update; default: FitConfig's")
     parser.add_argument(

@@ -2,10 +2,11 @@
 
     python -m benchmarks.fewshot_table RUN.json ... [--against real[:SHOTS]]
 
-One line an arm and number of shots: mean over the random seeds with their spread (smallest to largest), and the
-differences of macro AUROC and pixel AP to the arm `--against` (at the same number of shots, or at SHOTS) with their
-paired 95 % intervals: parts are drawn, not pictures, and both arms are scored on the same draw, so what is hard for
-both cancels out. Runs that are older than the record of their pixels show no difference of the pixel AP.
+One line an arm and number of shots, and ``ARM@SHARE`` where the runs differ in `--ratio`: mean over the random seeds
+with their spread (smallest to largest), and the differences of macro AUROC and pixel AP to the arm `--against` (at the
+same number of shots, or at SHOTS) with their paired 95 % intervals: parts are drawn, not pictures, and both arms are
+scored on the same draw, so what is hard for both cancels out. Runs that are older than the record of their pixels show
+no difference of the pixel AP.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--against", default="real", help="ARM or ARM:SHOTS to compare with")
     options = parser.parse_args(arguments)
+    read = [json.loads(path.read_text(encoding="utf-8")) for path in options.runs]
+    several = len({run.get("ratio") for run in read} - {None}) > 1
     runs: dict[tuple[str, int], list[Run]] = {}
-    for path in options.runs:
-        run = json.loads(path.read_text(encoding="utf-8"))
-        runs.setdefault((run["arm"], run["shots"]), []).append(run)
+    for run in read:
+        runs.setdefault((_name(run, several=several), run["shots"]), []).append(run)
     arm_against, _, shots_against = options.against.partition(":")
     differences = [f"{name} - {options.against} [95 % by part]" for name in ("macro AUROC", "pixel AP", "its macro")]
     print(f"| arm | shots | seeds | {' | '.join([*_COLUMNS, *differences])} |")
@@ -54,6 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cells += ["-"] * 3 if other is None else [paired_difference(group, other), *paired_pixels(group, other)]
         print(f"| {arm} | {shots} | {len(group)} | {' | '.join(cells)} |")
     return 0
+
+
+def _name(run: Run, *, several: bool) -> str:
+    """Return the arm, with its share of synthetic crops where the runs differ in it."""
+    share = run.get("ratio")
+    return f"{run['arm']}@{share:g}" if several and share is not None else str(run["arm"])
 
 
 def paired_difference(runs: Sequence[Run], others: Sequence[Run]) -> str:

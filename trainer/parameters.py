@@ -20,7 +20,7 @@ from trainer.generate.control import AS_SEEDS, Control
 #: Relative to the seeds of the class: 1 is the median seed.
 Severity = Annotated[float, Field(gt=0, le=1e4)]
 #: Ways of making defects; :data:`trainer.generate.candidates.ARMS`, named here so that the service needs no torch.
-ArmName = Literal["diffusion", "procedural", "copypaste", "stable-diffusion"]
+ArmName = Literal["diffusion", "procedural", "copypaste", "vae", "gan", "stable-diffusion"]
 RandomSeed = Annotated[int, Field(ge=0, lt=2**63)]
 
 

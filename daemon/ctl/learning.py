@@ -60,7 +60,9 @@ def backgrounds(context: typer.Context, recipe: RecipeOption = "") -> None:
 def generate(  # noqa: PLR0913, PLR0917 (an option each)
     context: typer.Context,
     recipe: RecipeOption = "",
-    arm: Annotated[str, typer.Option(help="diffusion, procedural, copypaste or stable-diffusion.")] = "diffusion",
+    arm: Annotated[
+        str, typer.Option(help="diffusion, procedural, copypaste, vae, gan or stable-diffusion.")
+    ] = "diffusion",
     classes: Annotated[list[str] | None, typer.Option("--class", help="Only these; repeat it. Default all.")] = None,
     per_class: Annotated[int, typer.Option("--per-class", min=1, help="Candidates of each class.")] = 40,
     severity: Annotated[str, typer.Option(help="LOW:HIGH; 1 is the class's median seed.")] = "",

@@ -5,9 +5,9 @@
     seeds -> Look (trainer.generate.looks) -> Arm.fit
     background -> Shape (trainer.generate.plan) -> Arm.appearance -> Appearance -> compose -> Draft
 
-An arm (diffusion, procedural, copypaste) makes the *log contrast* of a defect in a window of the background; shape,
-placement and severity come from :mod:`trainer.generate.plan`, and :mod:`cell.imaging.compositor` puts the result on the
-background. So all arms differ in the one thing that is compared: what the defect looks like.
+An arm (diffusion, procedural, copypaste, vae, gan) makes the *log contrast* of a defect in a window of the background;
+shape, placement and severity come from :mod:`trainer.generate.plan`, and :mod:`cell.imaging.compositor` puts the result
+on the background. So all arms differ in the one thing that is compared: what the defect looks like.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class GenerateRequest:
     #: Share of placements that follow no seed's place but the uniform distribution over what is allowed.
     uniform_share: float = 0.3
     random_seed: int = 0
-    #: Adapter training steps and denoising steps; only the arms diffusion and stable-diffusion read them.
+    #: Steps of fitting a class, of which the learning arms take as many, or some for each; denoising steps.
     fit_steps: int = 160
     sampling_steps: int = 20
     #: Adapters that are fitted side by side, each in a process of its own.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trainer.generate import denoiser
 from trainer.generate.lessons import Lesson
+
+Network = TypeVar("Network", bound=nn.Module)
 
 #: Working pixels outside the outline over which a background's texture sets in: inside a seed nobody knows it.
 _SETS_IN = 4.0
@@ -63,3 +67,9 @@ def unit_of(lessons: list[Lesson]) -> float:
 def up(maps: Tensor) -> Tensor:
     """Return maps twice as large."""
     return nn.functional.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def channels_last(network: Network) -> Network:
+    """Lay a network's weights out so that narrow convolutions run faster on a processor."""
+    laid_out: Network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return laid_out

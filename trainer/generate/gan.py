@@ -21,7 +21,7 @@ from trainer.crew import Chore
 from trainer.generate import weights
 from trainer.generate.base import Cancelled, ReportProgress
 from trainer.generate.canvas import Canvas
-from trainer.generate.convolutions import Block, inside_of, rest_of, told_of, unit_of, up
+from trainer.generate.convolutions import Block, channels_last, inside_of, rest_of, told_of, unit_of, up
 from trainer.generate.fitting import rate_at, stop_if
 from trainer.generate.learned import Learned, Planned
 from trainer.generate.lessons import Lesson, crops
@@ -128,7 +128,10 @@ class _Contest:
         channels = len(lessons[0].target)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_seed)
-            self.generator, self.critic = Generator(channels, unit_of(lessons)), Critic(channels)
+            self.generator, self.critic = (
+                channels_last(Generator(channels, unit_of(lessons))),
+                channels_last(Critic(channels)),
+            )
         self.average = copy.deepcopy(self.generator)
         self._lessons = lessons
         self._rng, self._noise = np.random.default_rng(random_seed), torch.Generator().manual_seed(random_seed)

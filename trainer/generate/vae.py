@@ -23,7 +23,7 @@ from trainer.generate import weights
 from trainer.generate.alignment import aligned
 from trainer.generate.base import Cancelled, ReportProgress
 from trainer.generate.canvas import Canvas
-from trainer.generate.convolutions import Block, inside_of, rest_of, told_of, unit_of, up
+from trainer.generate.convolutions import Block, channels_last, inside_of, rest_of, told_of, unit_of, up
 from trainer.generate.fitting import descend
 from trainer.generate.flank import flank_of, lit
 from trainer.generate.learned import Learned, Planned
@@ -37,9 +37,9 @@ CELL, LATENTS = 4, 6
 _WIDTHS = (24, 48, 64)
 _RATE = 2e-3
 #: Updates for each that the request names: its number is meant for the denoiser's, each several times as long.
-_STEPS_EACH = 5
-#: Crops of an update with one channel; with more channels fewer.
-_CROPS, _LEAST_CROPS = 16, 8
+_STEPS_EACH = 4
+#: Crops of an update.
+_CROPS = 8
 #: Share of the fit over which the latents' cost rises from nothing (Bowman et al. 2016).
 _WARM_UP = 0.3
 #: Least standard deviation that a reconstruction is held to, in the network's unit.
@@ -117,9 +117,8 @@ def fit(
     channels = len(lessons[0].target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed)
-        network = Autoencoder(channels, unit_of(lessons))
+        network = channels_last(Autoencoder(channels, unit_of(lessons)))
     rng, generator = np.random.default_rng(random_seed), torch.Generator().manual_seed(random_seed)
-    count = max(_LEAST_CROPS, _CROPS // channels)
     done = 0
 
     def count_on(steps_done: int) -> None:
@@ -128,7 +127,7 @@ def fit(
 
     descend(
         list(network.parameters()),
-        lambda: _loss(network, *crops(lessons, count, rng), generator, min(1.0, done / max(1.0, _WARM_UP * steps))),
+        lambda: _loss(network, *crops(lessons, _CROPS, rng), generator, min(1.0, done / max(1.0, _WARM_UP * steps))),
         steps=steps,
         rate=_RATE,
         stage=stage,
