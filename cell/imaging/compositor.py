@@ -76,10 +76,14 @@ def compose(
         variance = noise.sigma_dn(channel.noise, signal[index]) ** 2
         law = np.sqrt(variance / noise.sigma_dn(channel.noise, smooth[index]) ** 2)
         share = kept * np.minimum(np.exp(contrast[index] * soft), law)
-        missing = np.clip(1.0 - (share / law) ** 2 - noise_share * soft**2, 0.0, 1.0)
+        brought = noise_share * soft**2
+        missing = np.sqrt(np.clip(1.0 - (share / law) ** 2 - brought, 0.0, 1.0))
+        # Noise coarser than the fine texture came with the smooth background, whatever was kept of the fine one.
+        coarse = np.sqrt(np.clip(1.0 - (np.exp(contrast[index] * soft) / law) ** 2 - brought, 0.0, 1.0))
         mean = np.clip(signal[index], 0, channel.noise.saturation_dn)
         fresh = noise.sample(channel.noise, mean, rng) - mean
-        synthetic[index] = signal[index] + share * fine[index] + np.sqrt(missing) * fresh
+        low = ndimage.gaussian_filter(fresh, np.sqrt(2) * _FINE_SIGMA, mode="reflect")
+        synthetic[index] = signal[index] + share * fine[index] + missing * fresh - (missing - coarse) * low
     top = float((1 << bit_depth) - 1)
     rounded = np.rint(np.clip(synthetic, 0, top)).astype(background.dtype)
     pixels = np.where(support, rounded, background)

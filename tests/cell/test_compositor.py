@@ -13,6 +13,7 @@ from cell.errors import DataError
 from cell.frames import Stack
 from cell.imaging import contrast, noise
 from cell.imaging.compositor import Composite, compose
+from cell.imaging.noise_spectrum import octaves
 
 SIDE = 96
 NOISE = {
@@ -87,6 +88,28 @@ def test_inside_the_noise_is_the_cameras(bit_depth: int, depth: float, kept: flo
             standard = ((result.pixels[index] - plain) / expected)[region]
             # A few hundred pixels: the standard error of a standard deviation is 1 / sqrt(2 n).
             assert standard.std() == pytest.approx(1.0, abs=0.06 + 3.5 / np.sqrt(2 * region.sum()))
+
+
+@pytest.mark.parametrize("depth", [-1.0, -0.3, 0.2])
+@pytest.mark.parametrize("kept", [0.0, 0.6, 1.0])
+def test_no_octave_of_the_noise_is_stronger_or_weaker_than_the_cameras(depth: float, kept: float) -> None:
+    side, made_noise, true_noise = 160, [], []
+    model = calibration(12)
+    middle = (slice(16, side - 16),) * 2
+    for number in range(6):
+        pixels = background(12, seed=number, side=side)
+        asked, whole = np.full(pixels.shape, depth, np.float32), np.ones((side, side), np.float32)
+        random = np.random.default_rng([number, 1])
+        result = compose(pixels, asked, whole, model, 12, random, texture_kept=kept, noise_share=0.0)
+        for index, level in enumerate(LEVEL[12]):
+            plain = float(contrast.apply(np.array(level, np.float32), np.array(depth, np.float32), 12))
+            true = noise.sample(NOISE[12], np.full((side, side), plain), random)
+            made_noise.append((result.pixels[index] - plain)[middle] / noise.sigma_dn(NOISE[12], plain))
+            true_noise.append((np.rint(true) - plain)[middle] / noise.sigma_dn(NOISE[12], plain))
+    power = np.mean(np.square(made_noise)) / np.mean(np.square(true_noise))
+    found, true_octaves = (np.array(octaves(np.stack(of))) for of in (made_noise, true_noise))
+    # What is brighter carries its background's coarse noise amplified: it can't be told from shading.
+    assert found[:4] / true_octaves[:4] * power == pytest.approx(1.0, abs=0.1 if depth < 0 else 0.2)
 
 
 def test_a_null_edit_with_all_texture_kept_changes_nothing() -> None:

@@ -48,8 +48,8 @@ class Look:
     `distance` (h, w) pixels to the drawn-in outline; `course` (K, BINS) mean contrast at relative depths 0..1, `slopes`
     what the flanks add to it;
     `texton` (K, a, b) what the course leaves over, scaled so that white noise convolved with it has that texture;
-    `structure` (K,) the spread of what is coarser; `fine_ratio` is fine texture inside over outside, `background` (K, h, w) the texture of the estimated background,
-    `level` (K,) DN its mean inside the outline.
+    `structure` (K,) the spread of what is coarser; `fine_ratio` is fine texture inside over outside, `background`
+    (K, h, w) the texture of the estimated background, `level` (K,) DN its mean inside the outline.
     """
 
     outline: Outline
@@ -221,7 +221,10 @@ def _texton(rest: Maps, mask: Mask, around: Mask, sensor: Maps) -> Maps:
     core = ndimage.binary_erosion(mask, iterations=_RIM)
     core = core if core.sum() >= _FEWEST else mask
     more = np.maximum(sensor[:, core].mean(axis=1) - (sensor[:, around].mean(axis=1) if around.any() else 0.0), 0.0)
-    spread = np.sqrt(np.maximum(inside[:, core].var(axis=1) - base - more, 0))
+    known = base + more
+    found = inside[:, core].var(axis=1) - known
+    # Of so few pixels a variance is known to a share of sqrt(2 / n): what is not above two of these may be nothing.
+    spread = np.sqrt(np.where(found > 2 * np.sqrt(2 / core.sum()) * known, found, 0))
     rows, columns = np.nonzero(mask)
     cut = (inside * mask)[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     energy = np.sqrt((cut**2).sum(axis=(1, 2), keepdims=True))
