@@ -230,14 +230,31 @@ def _weight_count(folder: Path, part: str) -> int:
 
 
 def _check_memory(folder: Path, weights: int) -> None:
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    free = _free_memory()
     needed = weights * _BYTES_A_WEIGHT
     if needed > free:
         raise JobError(
             f"the checkpoint {folder} needs about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} are free; "
             "end other programs or take the arm diffusion"
         )
+
+
+def _free_memory() -> int:
+    """Return the bytes that this process may still take: what is free, or less where its control group is limited."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    own = next((line[3:].strip("/") for line in groups if line.startswith("0::")), "")
+    root = Path("/sys/fs/cgroup")
+    for group in (root / own, *(root / own).parents):
+        limit = group / "memory.max"
+        if (
+            group.is_relative_to(root)
+            and limit.is_file()
+            and (said := limit.read_text(encoding="ascii").strip()) != "max"
+        ):
+            free = min(free, int(said))
+    return free
 
 
 def _digest(folder: Path) -> str:
