@@ -51,7 +51,7 @@ class Sampling:
     defect_share: float = 0.5  # of a batch, around a defect
     same_part_share: float = 0.2  # of the rest, anywhere on a defective part; the others on good parts
     outline_share: float = 0.3  # of the defect crops, centred on the defect's outline instead of its area
-    synthetic_share: float = 0.5  # of the defect crops of a class that has synthetic images; the rest are real seeds
+    synthetic_share: float = 0.25  # of the defect crops of a class that has synthetic images; the rest are real seeds
     foreign_share: float = 0.35  # of the crops on good parts, with a patch in them that belongs elsewhere
     mining: bool = True  # draw good parts more often where the network sees ghosts
     #: Preprocessed inputs are kept as float16 up to this size; beyond it they are made again for every crop.
