@@ -28,7 +28,7 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 #: Weight of the prompt against the empty prompt (Ho and Salimans 2022).
 GUIDANCE = 2.0
 #: Bytes of memory for each weight: it is held in single precision, and activations come on top.
-_BYTES_A_WEIGHT = 6
+_BYTES_A_WEIGHT = 7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
