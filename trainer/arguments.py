@@ -14,6 +14,7 @@ from cell.errors import ProtocolError
 from cell.recipes import Name
 from cell.wire.messages import Command
 from trainer.generate.control import AS_SEEDS, Control
+from trainer.generate.domain import AS_TAKEN, Randomisation
 from trainer.parameters import ArmName, CalibrateParameters, OddityParameters, RandomSeed, Severity
 
 #: Who decides: a name as people write it.
@@ -46,6 +47,8 @@ class Generate(Record):
     stale: bool = False
     control: Control = AS_SEEDS
     class_control: dict[Name, Control] = Field(default_factory=dict)
+    #: By how much whole pictures are altered, backgrounds included.
+    randomise: Randomisation = AS_TAKEN
 
 
 class Gap(Record):

@@ -153,8 +153,9 @@ class Commands:
             raise DataError(f"no seed of {', '.join(missing)} is confirmed; confirm at least three of each class")
         check_plan(asked.control, asked.class_control, recipe, current(self._store, recipe).px_per_mm)
         # A job's row tells what was asked, not what was left out.
-        plan = asked.model_dump(mode="json", include={"control", "class_control"}, exclude_defaults=True)
-        rest = asked.model_dump(mode="json", exclude={"recipe_id", "control", "class_control"})
+        special = {"control", "class_control", "randomise"}
+        plan = asked.model_dump(mode="json", include=special, exclude_defaults=True)
+        rest = asked.model_dump(mode="json", exclude={"recipe_id", *special})
         return self._queue(JobKind.GENERATE, recipe, rest | plan)
 
     def _gap(self, command: Command) -> Result:

@@ -115,6 +115,8 @@ def _candidates(context: JobContext, parameters: GapParameters) -> list[Candidat
         row
         for row in found
         if not row.candidate.planted_bad
+        # A picture that was altered as a whole differs from real ones on purpose.
+        and not row.candidate.provenance.randomised
         and row.state is not CandidateState.REJECTED
         and (not parameters.classes or row.candidate.defect_class in parameters.classes)
     ]

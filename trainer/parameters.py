@@ -16,6 +16,7 @@ from cell.errors import JobError
 from cell.jobs import Job, JobKind
 from cell.recipes import Name
 from trainer.generate.control import AS_SEEDS, Control
+from trainer.generate.domain import AS_TAKEN, Randomisation
 
 #: Relative to the seeds of the class: 1 is the median seed.
 Severity = Annotated[float, Field(gt=0, le=1e4)]
@@ -47,6 +48,8 @@ class GenerateParameters(Record):
     #: What is asked of every class, and of some beside or instead.
     control: Control = AS_SEEDS
     class_control: dict[Name, Control] = Field(default_factory=dict)
+    #: By how much whole pictures are altered, backgrounds included.
+    randomise: Randomisation = AS_TAKEN
 
     @model_validator(mode="after")
     def _range_in_order(self) -> Self:

@@ -64,8 +64,9 @@ class Candidates:
         """Write the drafts' files durably and record them in one transaction.
 
         Raises `DataError` for a draft that breaks its promises: pixels outside its support that differ from the
-        background's, a mask outside the support, another size or dtype, a background or seed that is held out, refused
-        or of another recipe. Then none of the drafts is recorded. `NotFound` names an unknown background or seed.
+        background's (unless its provenance says that the whole picture was randomised), a mask outside the support,
+        another size or dtype, a background or seed that is held out, refused or of another recipe. Then none of the
+        drafts is recorded. `NotFound` names an unknown background or seed.
         """
         if not drafts:
             return ()
@@ -169,7 +170,7 @@ class Candidates:
         check_mask(draft.support, picture)
         if np.any(draft.mask & ~draft.support):
             raise DataError("a candidate's mask reaches outside its support; label only what was changed")
-        if np.any((draft.stack != picture.pixels) & ~draft.support):
+        if not made_from.randomised and np.any((draft.stack != picture.pixels) & ~draft.support):
             raise DataError(
                 "a candidate differs from its background outside its support; keep those pixels as they are"
             )
@@ -185,6 +186,7 @@ class Candidates:
                 "candidate_id": candidate_id,
                 "defect_class": draft.defect_class,
                 "emulated": source.facts["emulated"],
+                **({"background_altered": True} if draft.provenance.randomised else {}),
             },
         )
         folder = f"candidates/{recipe_id}"

@@ -75,6 +75,10 @@ def generate(  # noqa: PLR0913, PLR0917 (an option each)
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     planted_bad: Annotated[int, typer.Option(min=0, help="Known-bad ones among them, to test the reviewer.")] = 0,
     stale: Annotated[bool, typer.Option(help="Also on backgrounds from before a change of the process.")] = False,
+    randomise: Annotated[
+        list[str] | None,
+        typer.Option(help="light=, profile= (1: as from part to part), noise=, focus_px=; alters whole pictures."),
+    ] = None,
     wait: Wait = False,
 ) -> None:
     """Make candidates for review."""
@@ -98,6 +102,8 @@ def generate(  # noqa: PLR0913, PLR0917 (an option each)
         arguments["control"] = control
     if special:
         arguments["class_control"] = special
+    if randomise:
+        arguments["randomise"] = _numbers("randomise", randomise)
     started(session, "inspectd.generate", arguments, wait)
 
 
@@ -149,6 +155,17 @@ def export(
     else:
         files = result["files"]
         render.line(f"{len(files) if isinstance(files, list) else files} files in {directory}")
+
+
+def _numbers(name: str, texts: list[str]) -> dict[str, float]:
+    found = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        try:
+            found[key] = float(value)
+        except ValueError as error:
+            raise typer.BadParameter(f"{name} takes NAME=NUMBER, not {text}") from error
+    return found
 
 
 def _range(name: str, text: str) -> list[float]:

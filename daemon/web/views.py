@@ -48,6 +48,7 @@ def candidate_view(gallery: Gallery, candidate: Candidate, background: ImageRef)
         "scores": candidate.scores,
         "background_id": candidate.provenance.background_id,
         "seed_ids": list(candidate.provenance.seed_ids),
+        "randomised": candidate.provenance.randomised,
         "box": candidate.box.model_dump(),
         "outline": pixels.outline(gallery.label(candidate.mask)),
         **_facts(stack),

@@ -104,6 +104,22 @@ def test_known_bad_ones_are_hidden_among_the_others(cell: Cell) -> None:
         assert np.abs(pixels.astype(int) - cell.store.read_image(background.image).pixels).max() > 90
 
 
+def test_a_picture_altered_as_a_whole_says_so_and_others_are_still_refused(cell: Cell) -> None:
+    job = cell.job(per_class=1, randomise={"noise": 0.5, "focus_px": 2.0})
+    assert cell.run(job)["candidates"] == 2
+    for row in cell.store.candidates.list("disc", job_id=job.job_id):
+        stack = cell.store.read_image(row.candidate.image)
+        background = cell.store.read_image(cell.store.background(row.candidate.provenance.background_id).image)
+        assert (stack.pixels != background.pixels).mean() > 0.03
+        assert stack.metadata["background_altered"] is True
+        assert set(row.candidate.provenance.randomised) >= {"noise", "focus_px", "light_left"}
+    plain = cell.job(per_class=1)
+    cell.run(plain)
+    rows = cell.store.candidates.list("disc", job_id=plain.job_id)
+    assert all(row.candidate.provenance.randomised == {} for row in rows)
+    assert all("background_altered" not in cell.store.read_image(row.candidate.image).metadata for row in rows)
+
+
 def test_one_class_alone_can_be_asked_for(cell: Cell) -> None:
     assert cell.run(cell.job(per_class=2, classes=["scratch"]))["by_class"] == {"scratch": 2}
 

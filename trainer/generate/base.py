@@ -25,6 +25,7 @@ from cell.frames import Stack
 from cell.jobs import Progress
 from cell.recipes import Recipe
 from trainer.generate.control import AS_SEEDS, Control
+from trainer.generate.domain import AS_TAKEN, Randomisation
 
 #: Natural logarithm of lit over unlit, (K, h, w) float32: 0 leaves the background as it is.
 LogContrast = NDArray[np.float32]
@@ -90,6 +91,8 @@ class GenerateRequest:
     #: What is asked of every class, and what of some beside or instead.
     control: Control = AS_SEEDS
     class_control: Mapping[str, Control] = field(default_factory=dict)
+    #: By how much the whole picture is altered afterwards.
+    randomise: Randomisation = AS_TAKEN
 
     def control_of(self, defect_class: str) -> Control:
         """Return what is asked of a class."""

@@ -33,6 +33,7 @@ from trainer.generate.gan import Gan
 from trainer.generate.looks import look_at
 from trainer.generate.making import Maker
 from trainer.generate.procedural import Procedural
+from trainer.generate.randomise import Spread, randomised, spread_of
 from trainer.generate.vae import Vae
 
 ARMS = ("diffusion", "procedural", "copypaste", "vae", "gan", "stable-diffusion")
@@ -94,15 +95,23 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
     arm.prepare(looks, progress, cancelled)
     adapters = {name: arm.fit(name, looks[name], progress, cancelled) for name in needed}
     maker = Maker(arm, scene, request, looks, adapters)
+    spread = spread_of(scene.backgrounds, calibration) if request.randomise else None
     total, done, started = request.per_class * len(classes), skip, time.monotonic()
     for index in range(skip, total):
         if cancelled():
             raise JobCancelled("generation was stopped; resume the job to go on")
         # Classes alternate, so that an interrupted job leaves a balanced set.
-        yield maker.candidate(classes[index % len(classes)], index // len(classes))
+        draft = maker.candidate(classes[index % len(classes)], index // len(classes))
+        yield _randomised(draft, scene, request, index, spread) if spread is not None else draft
         done += 1
         left = (time.monotonic() - started) / (done - skip) * (total - done)
         progress(Progress(stage=f"generate {request.arm}", done=done, total=total, seconds_left=left))
+
+
+def _randomised(draft: Draft, scene: Scene, request: GenerateRequest, index: int, spread: Spread) -> Draft:
+    # A stream of its own: the defects are the same ones with and without it.
+    rng = np.random.default_rng([request.random_seed, index, 0x5EED])
+    return randomised(draft, request.randomise, spread, scene.calibration, scene.recipe.bit_depth, rng)
 
 
 def _by_class(seeds: Sequence[SeedSample], classes: Sequence[str]) -> dict[str, tuple[SeedSample, ...]]:

@@ -5,7 +5,7 @@ import { put, sharpness } from "./pictures.js";
 
 export const ZOOMS = ["near", "wide"];
 export const state = {
-  recipe: "", cls: "", current: null, upcoming: [], ahead: null, past: [], done: new Set(),
+  recipe: "", cls: "", order: "", current: null, upcoming: [], ahead: null, past: [], done: new Set(),
   channel: 0, zoom: 0, outline: true, mode: "stretched", clean: false, rejecting: false,
   counts: { waiting: 0, accepted: 0, rejected: 0 }, run: 0,
 };
@@ -21,11 +21,19 @@ export async function draw() {
   $("scores").replaceChildren(
     ...pair("severity", `${figures(view.severity)} σ`),
     ...pair("size", `${view.box.width} × ${view.box.height} px`),
-    ...Object.entries(view.scores).flatMap(([name, value]) => pair(name.replaceAll("_", " "), figures(value))),
+    ...scored(view.scores),
     ...pair("background", view.background_id),
+    ...(Object.keys(view.randomised).length ? pair("whole picture altered", altered(view.randomised)) : []),
   );
   await Promise.all([drawViews(entry), drawStrip(entry)]);
   if (state.current === entry) $("review").setAttribute("aria-busy", "false");
+}
+
+// Light, noise and focus that were drawn for the whole picture: beside its background it looks otherwise everywhere.
+function altered(drawn) {
+  const lights = Object.entries(drawn).filter(([name]) => name.startsWith("light_"));
+  const light = lights.map(([name, factor]) => `${name.slice(6)} × ${factor.toFixed(2)}`).join(", ");
+  return `${light}; noise +${Math.round(100 * drawn.noise)} %; blur ${drawn.focus_px.toFixed(1)} px`;
 }
 
 // Several defects on one part: how many of each class, so that a reviewer looks for all of them.
@@ -34,6 +42,19 @@ function shown(view) {
   const count = (name) => view.regions.filter((region) => region.defect_class === name).length;
   return view.classes.map((name) => (count(name) > 1 ? `${count(name)} × ${name}` : name)).join(" + ");
 }
+
+// Of judged candidates each score is a rank: the share of the class that is less doubtful in it.
+function scored(scores) {
+  const judged = "doubt" in scores;
+  const names = Object.keys(scores).sort((one, two) => (two === "doubt") - (one === "doubt"));
+  return names.flatMap((name) => pair(WORDS[name] || name.replaceAll("_", " "),
+    judged ? `above ${Math.round(100 * scores[name])} % of the class` : figures(scores[name])));
+}
+
+const WORDS = {
+  doubt: "doubtful", visibility: "hardly seen", beyond_seeds: "unlike the seeds' strength", seam: "seam",
+  outside: "off the part", placement: "unusual place", memorised: "copy of a seed", gap: "texture unlike real", clipped: "clipped",
+};
 
 const pair = (name, value) => [element("dt", {}, name), element("dd", {}, value)];
 
