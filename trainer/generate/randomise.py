@@ -114,5 +114,5 @@ def _altered(
         passed = ndimage.gaussian_filter(fresh, np.sqrt(2) * blur, mode="nearest") if blur > 0 else fresh
         altered[index] = light + model.offset_dn + np.sqrt(wanted) * (fresh - there * passed)
     top = float((1 << bit_depth) - 1)
-    result: Stack = np.rint(np.clip(altered, 0, top)).astype(stack.dtype)
+    result: Stack = np.rint(np.clip(altered, 0, top)).astype(stack.dtype)  # type: ignore[assignment]
     return result
