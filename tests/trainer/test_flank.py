@@ -54,3 +54,19 @@ def test_what_has_no_flanks_gets_none() -> None:
     distance = stroke(20.0)
     flat = np.zeros((4, SIDE, SIDE), np.float32)
     assert not lit(flank_of(slopes_of(flat, distance)), distance).any()
+
+
+def test_a_wide_bowl_keeps_its_slope_and_a_level_middle_gets_none() -> None:
+    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE // 2
+    distance = signed_distance(np.hypot(rows, columns) < 25)
+    azimuths = np.radians(AZIMUTHS_DEG)
+    towards = np.stack([np.sin(azimuths), np.cos(azimuths)], axis=1)
+    slope = np.stack([rows, columns]) / 25 * (distance > 0)
+    bowl = (0.3 * np.einsum("ka,ahw->khw", towards, slope)).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.02, bowl.shape).astype(np.float32)
+    made = lit(flank_of(slopes_of(bowl + noise, distance)), distance)
+    deep = distance > 10
+    assert np.corrcoef(made[:, deep].ravel(), bowl[:, deep].ravel())[0, 1] > 0.9
+    # What differs from light to light there without regard to the outline is no slope of it.
+    level = np.random.default_rng(1).normal(0, 0.1, bowl.shape).astype(np.float32)
+    assert np.abs(lit(flank_of(slopes_of(level, distance)), distance)[:, deep]).max() < 0.01
