@@ -38,8 +38,8 @@ _LONG = ("scratch", "crack")
 class Run:
     """Candidates of one arm on one product."""
 
-    def __init__(self, cell: ControlCell, arm: str, folder: Path, count: int) -> None:
-        self.cell, self._arm, self._folder, self._count = cell, arm, folder, count
+    def __init__(self, cell: ControlCell, arm: str, folder: Path, count: int, steps: dict[str, int]) -> None:
+        self.cell, self._arm, self._folder, self._count, self._steps = cell, arm, folder, count, steps
         self._kept: list[Draft] = []
 
     def made(self, control: Control, classes: Sequence[str] = (), count: int | None = None) -> list[Draft]:
@@ -51,7 +51,7 @@ class Run:
             classes=tuple(classes) or cell.recipe.class_names,
             random_seed=5,
             control=control,
-            workers=1,
+            **self._steps,
         )
         drafts = list(
             make_candidates(request, cell.seeds, cell.backgrounds, cell.calibration, cell.recipe, workdir=self._folder)
@@ -160,7 +160,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         cell = ControlCell.render(product)
         for arm in options.arm:
             with tempfile.TemporaryDirectory(prefix="control-") as name:
-                made = Run(cell, arm, Path(name), options.count)
+                steps = {"fit_steps": options.fit_steps, "sampling_steps": options.sampling_steps}
+                made = Run(cell, arm, Path(name), options.count, steps)
                 found: dict[str, Any] = {}
                 measures: dict[str, Callable[[], dict[str, Any]]] = {
                     "severity, seeds": partial(made.severity, "seeds"),
@@ -188,6 +189,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--product", nargs="+", default=["brushed", "disc"], choices=["brushed", "disc"])
     parser.add_argument("--arm", nargs="+", default=["procedural", "diffusion"])
     parser.add_argument("--count", type=int, default=24, help="candidates of each class and target")
+    parser.add_argument("--fit-steps", type=int, default=160, help="of each class's adapter")
+    parser.add_argument("--sampling-steps", type=int, default=20, help="of each painting")
     parser.add_argument("--only", nargs="+", default=[], help="targets, such as severity or size")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)

@@ -34,6 +34,8 @@ _LEAST_SEEN = 0.2
 _MOST_CLIPPED = 0.5
 #: Tries for a size, and how far the label may be off before the next (in the logarithm).
 _SIZE_TRIES, _SIZE_TOLERANCE = 3, 0.04
+#: What misses the size by more than that (in the logarithm) is not what was asked for.
+_MOST_OFF = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +151,10 @@ class Maker:
             rng.bit_generator.state = state
             one = self._once(name, background, stack, aim, taken, rng, told)
             if isinstance(one, str):
-                return best or one
+                # A smaller or larger one may not fit where the first did.
+                if best is None:
+                    return one
+                break
             if asked.size is None or aim.size is None:
                 return one
             one = one.asked_size(asked.size)
@@ -158,7 +163,7 @@ class Maker:
             if one.size_error() < _SIZE_TOLERANCE:
                 break
             aim = replace(aim, size=aim.size * float(np.clip(asked.size / one.size(), 0.5, 2.0)))
-        return best or "no place"
+        return best if best is not None and best.size_error() < _MOST_OFF else "not of that size"
 
     def _once(
         self,
@@ -252,6 +257,7 @@ class Maker:
             parameters=parameters,
             generator_version=VERSION,
             conditions=how.facts(),
+            adapters_from=self._request.adapters_from,
         )
 
     def _parameters(

@@ -8,6 +8,8 @@ remain.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -90,6 +92,7 @@ def draw(  # noqa: PLR0913 (what a shape depends on; all beyond the first four h
     able = suitable(outlines, control, outlines[0].seed.defect_class if outlines else "")
     spans = spans_of(background.allowed)
     extent = (spans[0][1] - spans[0][0] + 1, spans[1][1] - spans[1][0] + 1)
+    most = math.hypot(*extent)
     uniform_share = request.uniform_share if control.uniform_share is None else control.uniform_share
     for _ in range(_TRIES):
         first = able[int(rng.integers(len(able)))]
@@ -97,6 +100,8 @@ def draw(  # noqa: PLR0913 (what a shape depends on; all beyond the first four h
         spot = _spot(first, ground, spans, rng, uniform=uniform)
         lay = None if control.orientation is None else lay_at(background.stack, background.allowed, *spot)
         wanted = _wanted(first, asked, control, lay, px_per_mm, rng)
+        if wanted.longest is not None and wanted.longest > most:
+            continue
         shape = _place(vary(first, able, extent, wanted, request, rng), ground, spans, spot, lay, uniform=uniform)
         if shape is not None and (taken is None or not (taken[shape.window] & (shape.soft > 0)).any()):
             return shape

@@ -84,7 +84,7 @@ class Gauge:
     def factor(self, unit: SeverityUnit, wanted: float) -> float | None:
         """Return the factor that makes the contrast so severe; None when no sensible one does."""
         low, high = _FACTORS
-        if not self.of(unit, low) <= wanted <= self.of(unit, high):
+        if self.of(unit, high) < wanted:
             return None
         # Severity grows with the factor: halve the interval in its logarithm.
         for _ in range(50):

@@ -216,9 +216,10 @@ def _built(field: Field, warp: _Warp, wanted: Wanted, first: Outline, seed: int)
     if wanted.elongation != 1.0 and plain:
         distance = signed_distance(distance > 0)
     if wanted.width != 1.0 and plain:
-        # Twice the mean depth is the half width of a stroke; never so thin that nothing is left of it.
-        half = 2.0 * float(distance[distance > 0].mean())
-        distance = np.maximum(distance + np.float32((wanted.width - 1.0) * half), _ridge(distance))
+        # A pixel's middle lies half a pixel from its border; never so thin that nothing is left of a stroke.
+        true = np.where(np.abs(distance) < 1, 0.5 * distance, distance - 0.5 * np.sign(distance))
+        half = 0.5 * plain / longest(distance > 0)
+        distance = np.maximum(true + (wanted.width - 1.0) * half, _ridge(distance)).astype(np.float32)
     if wanted.branches and plain:
         distance, at = with_limbs(distance, at, wanted.branches, rng)
     return distance, at, plain
