@@ -114,6 +114,23 @@ def test_size_asked_for_is_size_made(tmp_path: Path) -> None:
     assert large / small == pytest.approx(4.0, rel=0.35)
 
 
+def test_defects_lie_on_a_surface_as_bright_as_their_seeds(tmp_path: Path) -> None:
+    # Half of the part is a dark recess: there, no seed lies.
+    dark = np.where(np.arange(WIDTH) < WIDTH // 2, 0.15, 1.0)[None, :]
+    recessed = [replace(one, stack=plate(100 + index, dark)) for index, one in enumerate(BACKGROUNDS)]
+    pits = [seed for seed in SEEDS if seed.defect_class == "pit"]
+
+    def columns_of(of: list[SeedSample]) -> list[float]:
+        request = GenerateRequest(arm="procedural", per_class=12, classes=("pit",), random_seed=3, uniform_share=1.0)
+        drafts = make_candidates(request, of, recessed, CALIBRATION, RECIPE, workdir=tmp_path)
+        return [draft.provenance.parameters.center_x for draft in drafts]
+
+    assert min(columns_of(pits)) > WIDTH // 2 - 8
+    # Where every seed lies on a surface of another kind, the class is made all the same.
+    dimmer = [replace(seed, stack=(seed.stack * np.float64(0.4)).astype(seed.stack.dtype)) for seed in pits]
+    assert len(columns_of(dimmer)) == 12
+
+
 def test_a_crack_that_starts_at_the_edge_does_so_again(tmp_path: Path) -> None:
     # Seeds start at the upper edge; mirrored ones at the lower.
     for draft in make(tmp_path, "procedural", per_class=12, classes=("crack",)):

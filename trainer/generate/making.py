@@ -32,6 +32,10 @@ _LEAST_PIXELS = 4
 #: Least share of the planned outline that must be seen to have changed.
 _LEAST_SEEN = 0.2
 _MOST_CLIPPED = 0.5
+#: Attempts that insist on a surface as bright as some seed's, and by how much it may be brighter or darker than all of
+#: them (in the logarithm): a defect that floats in the dark between two teeth is none. A class whose seeds lie on
+#: another kind of surface altogether (another product's) is still made.
+_CHOOSY, _BRIGHTER = 15, 0.5
 #: Tries for a size, and how far the label may be off before the next (in the logarithm).
 _SIZE_TRIES, _SIZE_TOLERANCE = 3, 0.04
 #: What misses the size by more than that (in the logarithm) is not what was asked for.
@@ -193,6 +197,8 @@ class Maker:
         how = fitting_of(scene, kept.looks, shape)
         shape = widened(shape, how.reach_px, *background.allowed.shape)
         window = stack[:, shape.window[0], shape.window[1]]
+        if told["attempt"] < _CHOOSY and not _as_bright(window, shape, kept.looks):
+            return "a surface unlike any seed's"
         found = self._contrast(name, window, shape, asked, rng, how, ground)
         if isinstance(found, str):
             return found
@@ -300,6 +306,13 @@ class Maker:
             "made": {name: found[name] for name in wanted},
             "units": {name: unit for name, unit in units.items() if name in wanted},
         }
+
+
+def _as_bright(window: Stack, shape: Shape, looks: Sequence[Look]) -> bool:
+    """Return whether every channel is about as bright there as it was under some seed."""
+    here = np.log(window[:, shape.mask].mean(axis=1) + 1.0)
+    under = np.log(np.stack([look.level for look in looks]) + 1.0)
+    return bool(((here > under.min(axis=0) - _BRIGHTER) & (here < under.max(axis=0) + _BRIGHTER)).all())
 
 
 def _seeds_direction(kept: _Class, shape: Shape) -> float:
