@@ -121,6 +121,8 @@ class ReviewNext(Record):
     reviewer: Person
     after: Name | None = None
     defect_class: Name | None = None
+    #: Those that may be wrong come earlier, instead of in the order in which they were made.
+    doubtful_first: bool = False
 
 
 class ReviewDisplayed(Record):

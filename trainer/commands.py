@@ -17,6 +17,7 @@ from cell.settings import Settings
 from cell.store import calibration_files
 from cell.store.calibrations import current, standing
 from cell.store.learning import LearningStore
+from cell.store.limits import warnings
 from cell.wire.messages import Command
 from cell.wire.server import Request
 from trainer import arguments
@@ -185,7 +186,9 @@ class Commands:
                 recipe, synthetic_ratio=asked.synthetic_ratio, classes=asked.classes or None
             )
             values = asked.model_dump(mode="json", include={"random_seed", "updates"})
-            return self._queue(JobKind.TRAIN, recipe, {"manifest_id": manifest.manifest_id, **values})
+            queued = self._queue(JobKind.TRAIN, recipe, {"manifest_id": manifest.manifest_id, **values})
+            said = warnings(recipe, manifest.classes)
+            return queued | ({"warnings": said} if said else {})
 
         return work
 

@@ -25,6 +25,7 @@ from trainer.generate import denoiser
 from trainer.generate.base import BackgroundSample, GenerateRequest, SeedSample
 from trainer.generate.candidates import allowed_places, make_candidates
 from trainer.generate.told import asked_and_made
+from trainer.judging import Judging
 from trainer.parameters import GenerateParameters, of_job
 from trainer.planted import choose, spoil
 
@@ -57,6 +58,7 @@ def generate(context: JobContext) -> dict[str, Any]:
         class_control=parameters.class_control,
         randomise=parameters.randomise,
     )
+    judging = Judging(context, backgrounds)
     drafts = make_candidates(
         request,
         seeds,
@@ -69,6 +71,7 @@ def generate(context: JobContext) -> dict[str, Any]:
         skip=stored,
         progress=context.progress,
         cancelled=context.cancelled,
+        measured=judging.prepare,
     )
     for index, genuine in enumerate(drafts, start=stored):
         context.go_on()
@@ -77,9 +80,11 @@ def generate(context: JobContext) -> dict[str, Any]:
             background = backgrounds[genuine.provenance.background_id]
             rng = np.random.default_rng((parameters.random_seed, index))
             draft = spoil(genuine, background.stack, background.allowed, recipe.bit_depth, rng)
-        store.candidates.add(context.job.job_id, recipe.recipe_id, draft)
+        # Spoilt ones are judged by what they show, like the others.
+        draft, prints = judging.judged(draft)
+        judging.keep(store.candidates.add(context.job.job_id, recipe.recipe_id, draft), prints)
     stale = len(store.backgrounds(recipe.recipe_id, Split.LEARN)) - len(backgrounds)
-    return _result(context, per_class * len(classes), request) | (
+    return _result(context, per_class * len(classes), request, judging) | (
         {"stale_backgrounds_left_out": stale} if stale else {}
     )
 
@@ -147,14 +152,15 @@ def _base(folder: Path | None) -> Path | None:
     return base
 
 
-def _result(context: JobContext, total: int, request: GenerateRequest) -> dict[str, Any]:
+def _result(context: JobContext, total: int, request: GenerateRequest, judging: Judging) -> dict[str, Any]:
     # Planted ones are not told apart here either: whoever lists jobs may be the reviewer.
     rows = context.store.candidates.list(context.recipe.recipe_id, job_id=context.job.job_id, limit=total)
     by_class = Counter(row.candidate.defect_class for row in rows)
     result: dict[str, Any] = {"candidates": len(rows), "by_class": dict(by_class)}
     controls = {name: request.control_of(name) for name in context.recipe.class_names}
     made = [one for row in rows for one in _defects(row.candidate)]
-    return result | ({"control": told} if (told := asked_and_made(made, controls)) else {})
+    told = asked_and_made(made, controls)
+    return result | ({"control": told} if told else {}) | judging.result(rows, told)
 
 
 def _defects(candidate: Candidate) -> list[GeneratorParameters]:

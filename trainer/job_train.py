@@ -25,6 +25,7 @@ from cell.jobs import Progress
 from cell.models import EvaluationReport, ModelManifest, ParityReport, RateBound, TrainingSet
 from cell.recipes import Recipe
 from cell.store.files import write_bytes
+from cell.store.limits import warnings
 from drivers.engines.registry import load_engine
 from trainer import parity
 from trainer.context import JobContext
@@ -222,6 +223,7 @@ def _deliver(context: JobContext, contents: Contents, package: ModelManifest) ->
         context.store.register_model(package, folder)
     model = known[0] if known else package
     _forget(context.work)
+    said = warnings(context.recipe, package.classes)
     return {
         "model_id": model.model_id,
         "onnx_digest": model.onnx_digest,
@@ -233,7 +235,7 @@ def _deliver(context: JobContext, contents: Contents, package: ModelManifest) ->
         "auroc": model.evaluation.auroc,
         "parity_difference": model.parity.max_probability_difference if model.parity else None,
         "known_already": bool(known),
-    }
+    } | ({"warnings": said} if said else {})
 
 
 def _rate(bound: RateBound) -> dict[str, Any]:

@@ -7,13 +7,14 @@ reviewer, and there is no command for more than one candidate.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from cell.defects import CandidateState
+from cell.defects import Candidate, CandidateState
 from cell.store.candidates import CandidateRow
 from cell.store.learning import LearningStore
 from cell.wire.messages import Command
-from trainer import arguments
+from trainer import arguments, doubt
 from trainer.backgrounds import told
 
 Result = dict[str, Any]
@@ -59,15 +60,18 @@ class ReviewCommands:
     def next_candidate(self, command: Command) -> Result:
         """Return the candidate that waits next, behind `after` when that is given, and from the start at the end."""
         asked = arguments.read(command, arguments.ReviewNext)
-        waiting = self._store.candidates.list(
-            asked.recipe_id, state=CandidateState.WAITING, defect_class=asked.defect_class or "", limit=_ALL
-        )
+        # Places and ranks are among all, so that a decision moves nobody.
+        rows = self._store.candidates.list(asked.recipe_id, defect_class=asked.defect_class or "", limit=_ALL)
+        everyone = [row.candidate for row in rows]
+        by_id = {row.candidate.candidate_id: row for row in rows if row.state is CandidateState.WAITING}
+        order = doubt.ordered(everyone) if asked.doubtful_first else everyone
+        waiting = [by_id[one.candidate_id] for one in order if one.candidate_id in by_id]
         if not waiting:
             return {"candidate": None, "waiting": 0, "background": None}
         row = _behind(waiting, asked.after)
         background = self._store.background(row.candidate.provenance.background_id)
         return {
-            "candidate": _shown(row),
+            "candidate": _shown(row, everyone),
             "waiting": len(waiting),
             "background": background.model_dump(mode="json"),
         }
@@ -102,13 +106,14 @@ class ReviewCommands:
         return [row for state in states for row in self._store.candidates.list(recipe_id, state=state, limit=_ALL)]
 
 
-def _behind(waiting: tuple[CandidateRow, ...], after: str | None) -> CandidateRow:
+def _behind(waiting: Sequence[CandidateRow], after: str | None) -> CandidateRow:
     ids = [row.candidate.candidate_id for row in waiting]
     if after is None or after not in ids:
         return waiting[0]
     return waiting[(ids.index(after) + 1) % len(waiting)]
 
 
-def _shown(row: CandidateRow) -> dict[str, Any]:
-    # Whether it was planted is what the review finds out: a reviewer is never told beforehand.
-    return row.candidate.model_dump(mode="json", exclude={"planted_bad"})
+def _shown(row: CandidateRow, others: Sequence[Candidate]) -> dict[str, Any]:
+    # Whether it was planted is what the review finds out: a reviewer is never told beforehand, nor by its scores.
+    shown = row.candidate.model_dump(mode="json", exclude={"planted_bad"})
+    return shown | ({"scores": doubt.ranks(row.candidate, others)} if doubt.DOUBT in row.candidate.scores else {})

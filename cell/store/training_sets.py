@@ -17,16 +17,15 @@ from cell.defects import Background, Candidate, ImageRef, Mask, Seed
 from cell.errors import ConfigurationError, DataError, GateError, NotFound
 from cell.frames import StoredStack
 from cell.models import ManifestItem, SampleKind, TrainingSet
-from cell.recipes import Recipe
+from cell.recipes import DefectClass, Recipe
 from cell.store.counters import reserve
 from cell.store.database import Database
 from cell.store.facts import Facts, Rows, confirmed, suits
 from cell.store.ledger import Ledger
+from cell.store.limits import check_seeds, most_synthetic
 from cell.store.pictures import Pictures
 from cell.store.tables import backgrounds, candidates, ledger, seeds, training_sets
 
-#: A class is learned from at least that many seeds, and of at least two parts.
-MINIMUM_SEEDS = 3
 _THREADS = 4
 
 
@@ -231,8 +230,9 @@ def _select(recipe: Recipe, wanted: Selection, rows: Rows, facts: Facts) -> list
         and row.defect_class in wanted.classes
         and fits("seed", row.seed_id)
     ]
+    known = {one.name: one for one in recipe.defect_classes}
     for defect_class in wanted.classes:
-        _check_seeds(defect_class, [seed for seed in bad if seed.defect_class == defect_class])
+        check_seeds(known[defect_class], [seed for seed in bad if seed.defect_class == defect_class])
     synthetic = [
         row
         for row in rows.candidates.values()
@@ -244,7 +244,7 @@ def _select(recipe: Recipe, wanted: Selection, rows: Rows, facts: Facts) -> list
         and _sources_learn(row, rows, facts)
         and not facts.withdrawn(row.provenance.background_id)
     ]
-    capped = [row for defect_class in wanted.classes for row in _capped(defect_class, synthetic, bad, wanted)]
+    capped = [row for defect_class in wanted.classes for row in _capped(known[defect_class], synthetic, bad, wanted)]
     if wanted.synthetic_ratio > 0 and not capped:
         who = "by a person " if wanted.people_only else ""
         raise GateError(f"no candidate of {name} is accepted {who}yet; review them, or ask for synthetic_ratio 0")
@@ -253,17 +253,6 @@ def _select(recipe: Recipe, wanted: Selection, rows: Rows, facts: Facts) -> list
         *(_pick_seed(row, facts) for row in bad),
         *(_pick_candidate(row, rows, facts) for row in sorted(capped, key=lambda row: row.candidate_id)),
     ]
-
-
-def _check_seeds(defect_class: str, found: Sequence[Seed]) -> None:
-    parts = {seed.part_id for seed in found}
-    if len(found) < MINIMUM_SEEDS:
-        raise GateError(
-            f"the class {defect_class} has {len(found)} confirmed seeds to learn from, at least {MINIMUM_SEEDS} "
-            "are needed; confirm more or leave the class out"
-        )
-    if len(parts) < 2:
-        raise GateError(f"all seeds of the class {defect_class} are of one part; confirm some of another part")
 
 
 def _sources_learn(candidate: Candidate, rows: Rows, facts: Facts) -> bool:
@@ -276,12 +265,13 @@ def _sources_learn(candidate: Candidate, rows: Rows, facts: Facts) -> bool:
 
 
 def _capped(
-    defect_class: str, synthetic: Iterable[Candidate], bad: Iterable[Seed], wanted: Selection
+    defect_class: DefectClass, synthetic: Iterable[Candidate], bad: Iterable[Seed], wanted: Selection
 ) -> list[Candidate]:
     # Review shows doubtful ones first, so the order of acceptance is no fair sample; the hash of the id is.
-    of_class = [row for row in synthetic if row.defect_class == defect_class]
+    of_class = [row for row in synthetic if row.defect_class == defect_class.name]
     of_class.sort(key=lambda row: digest.of_bytes(row.candidate_id.encode()))
-    limit = math.floor(wanted.synthetic_ratio * sum(seed.defect_class == defect_class for seed in bad))
+    seeds = sum(seed.defect_class == defect_class.name for seed in bad)
+    limit = most_synthetic(defect_class, seeds, wanted.synthetic_ratio)
     return of_class[: limit if wanted.limit_per_class is None else min(limit, wanted.limit_per_class)]
 
 

@@ -110,6 +110,8 @@ def started(session: Session, command: str, arguments: dict[str, Any], wait: boo
     """Ask for a job, and wait for its end when told to."""
     result = session.trainer(command, arguments, WORK_S)
     job_id = str(result["job_id"])
+    for warning in result.get("warnings") or ():
+        render.hint(str(warning))
     if wait:
         _finish(session, watch(session, job_id))
     elif session.as_json:

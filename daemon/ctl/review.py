@@ -61,13 +61,17 @@ def next_candidate(
     reviewer: Reviewer = "",
     after: Annotated[str, typer.Option(help="Behind this one: to go on without deciding.")] = "",
     defect_class: Annotated[str, typer.Option("--class", help="Only of this class.")] = "",
+    doubtful_first: Annotated[
+        bool, typer.Option("--doubtful-first", help="Those that may be wrong come earlier.")
+    ] = False,
 ) -> None:
     """Show the next candidate that waits: every channel, without and with the mask."""
     session = session_of(context)
     who = require_person(reviewer or _kept().get("reviewer", ""), "reviewing")
-    arguments = {"recipe_id": session.recipe(recipe), "reviewer": who}
+    arguments: dict[str, Any] = {"recipe_id": session.recipe(recipe), "reviewer": who}
     arguments |= {"after": after} if after else {}
     arguments |= {"defect_class": defect_class} if defect_class else {}
+    arguments |= {"doubtful_first": True} if doubtful_first else {}
     found = session.trainer("inspectd.review.next", arguments)
     if found["candidate"] is None:
         if session.as_json:
@@ -128,6 +132,8 @@ def _draw(session: Session, candidate: Candidate) -> None:
     if session.as_json:
         return
     scores = ", ".join(f"{name} {value:.3g}" for name, value in candidate.scores.items())
+    # The trainer tells ranks where it judged: the share of the class that is less doubtful in that.
+    judged = "doubt" in candidate.scores
     box = candidate.box
     render.facts(
         [
@@ -135,7 +141,7 @@ def _draw(session: Session, candidate: Candidate) -> None:
             ("class", " + ".join(candidate.classes)),
             ("severity", f"{candidate.severity:.1f} sigma"),
             ("where", f"{box.x},{box.y} {box.width}x{box.height}"),
-            ("scores", scores),
+            ("more doubtful than" if judged else "scores", scores),
             ("picture", root / candidate.image.path),
             ("mask", root / candidate.mask.path),
         ]

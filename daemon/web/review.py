@@ -49,6 +49,8 @@ def following(site: Site, request: Request) -> Answer:
     for key, name in (("after", "after"), ("class", "defect_class")):
         if values.get(key):
             arguments[name] = values[key]
+    if values.get("order") == "doubt":
+        arguments["doubtful_first"] = True
     result = site.trainer.call("inspectd.review.next", arguments)
     if result.get("candidate") is None:
         return {"candidate": None, "waiting": result.get("waiting", 0)}

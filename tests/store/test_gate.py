@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from cell.defects import ReviewDecision, ReviewVerb, Split
 from cell.errors import ConfigurationError, GateError, InspectdError, NotFound
 from cell.models import SampleKind, TrainingSet
 from cell.store.learning import LearningStore
+from cell.store.limits import warnings
 from cell.store.training_sets import TrainingSets
 from tests.store.helpers import RECIPE, Clock, draft_on, fill, mask_of, open_state, review, stack_of
 
@@ -307,3 +309,23 @@ def test_a_corrected_or_refused_seed_undoes_what_was_issued(store: LearningStore
         store.gate.verify_training_set(manifest)
     with pytest.raises(GateError, match="pit has 2 confirmed seeds"):
         store.gate.issue_training_set(RECIPE)
+
+
+def test_of_a_subsurface_class_synthetic_ones_never_outnumber_real_ones_nor_stand_in_for_them(
+    store: LearningStore,
+) -> None:
+    marked = tuple(one.model_copy(update={"subsurface": one.name == "pit"}) for one in RECIPE.defect_classes)
+    recipe = RECIPE.model_copy(update={"defect_classes": marked})
+    for candidate in fill(store, candidates=12):
+        review(store, candidate.candidate_id)
+    counts = [
+        Counter(item.defect_class for item in store.gate.issue_training_set(one).items if item.item_id.startswith("c"))
+        for one in (RECIPE, recipe)
+    ]
+    assert counts == [{"scratch": 6, "pit": 6}, {"scratch": 6, "pit": 3}]
+    (seed, *_) = store.seeds("plate", defect_class="pit")
+    store.refuse_seed(seed.seed_id, "Ada Moser", reason="not a defect")
+    with pytest.raises(GateError, match="synthetic ones do not stand in for them, for it is marked subsurface"):
+        store.gate.issue_training_set(recipe)
+    assert [text.split()[0] for text in warnings(recipe, recipe.class_names)] == ["pit"]
+    assert warnings(RECIPE, RECIPE.class_names) == []

@@ -192,3 +192,18 @@ def test_the_planted_are_dealt_fairly() -> None:
 
 def test_the_service_knows_the_arms_there_are() -> None:
     assert get_args(ArmName) == ARMS
+
+
+def test_the_result_tells_how_various_the_candidates_are_also_after_an_interruption(cell: Cell) -> None:
+    whole, cut = (cell.job(per_class=6, planted_bad=2, random_seed=4) for _ in range(2))
+    told = cell.run(whole)
+    assert [one["defect_class"] for one in told["diversity"]] == ["pit", "scratch"]
+    for row in cell.store.candidates.list("disc", job_id=whole.job_id):
+        assert 0.0 <= row.candidate.scores["doubt"] <= 1.0
+    with pytest.raises(JobCancelled):
+        cell.run(cut, cancelled=lambda: len(cell.made(cut)) == 5)
+    # What was measured of the first ones is gone too: it is measured again on what the store has.
+    for file in (cell.folder / "work" / "prints").glob("*.npz"):
+        file.unlink()
+    again = cell.run(cut)
+    assert again["diversity"] == told["diversity"]

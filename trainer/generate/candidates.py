@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +30,14 @@ from trainer.generate.control import check_plan
 from trainer.generate.copypaste import CopyPaste
 from trainer.generate.diffusion import Diffusion
 from trainer.generate.gan import Gan
-from trainer.generate.looks import look_at
+from trainer.generate.looks import Look, look_at
 from trainer.generate.making import Maker
 from trainer.generate.procedural import Procedural
 from trainer.generate.randomise import Spread, randomised, spread_of
 from trainer.generate.vae import Vae
 
 ARMS = ("diffusion", "procedural", "copypaste", "vae", "gan", "stable-diffusion")
+Measured = Callable[[Scene, Mapping[str, list[Look]]], None]
 #: Of a class; the research note's leaders begin at three, and an adapter needs one part to be stopped by.
 _FEWEST_SEEDS = 3
 
@@ -69,11 +70,13 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
     skip: int = 0,
     progress: ReportProgress = lambda _progress: None,
     cancelled: Cancelled = lambda: False,
+    measured: Measured = lambda _scene, _looks: None,
 ) -> Iterator[Draft]:
     """Fit what the arm needs and yield `per_class` candidates of each class, the same for the same request.
 
     :param checkpoint: folder of an inpainting checkpoint, for the arm `stable-diffusion` alone.
     :param workdir: adapters are kept there and found again after an interruption.
+    :param measured: is told of the scene and what the seeds look like, before the first candidate.
     :param skip: leave out the first candidates, in order: they were stored before an interruption.
     :raises ConfigurationError: without the checkpoint that the arm needs.
     :raises DataError: for an unknown arm, a class with fewer than three seeds or all of one part, or no backgrounds.
@@ -92,6 +95,7 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
     check_grounds(request, needed, scene.backgrounds)
     arm = _arm(request, scene, workdir, base, checkpoint)
     looks = {name: [look_at(seed, scene) for seed in scene.seeds[name]] for name in needed}
+    measured(scene, looks)
     arm.prepare(looks, progress, cancelled)
     adapters = {name: arm.fit(name, looks[name], progress, cancelled) for name in needed}
     maker = Maker(arm, scene, request, looks, adapters)
@@ -104,8 +108,10 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
         draft = maker.candidate(classes[index % len(classes)], index // len(classes))
         yield _randomised(draft, scene, request, index, spread) if spread is not None else draft
         done += 1
-        left = (time.monotonic() - started) / (done - skip) * (total - done)
-        progress(Progress(stage=f"generate {request.arm}", done=done, total=total, seconds_left=left))
+        pace = (done - skip) / max(time.monotonic() - started, 1e-9)
+        left = (total - done) / pace
+        stage = f"generate {request.arm}"
+        progress(Progress(stage=stage, done=done, total=total, seconds_left=left, per_second=pace))
 
 
 def _randomised(draft: Draft, scene: Scene, request: GenerateRequest, index: int, spread: Spread) -> Draft:

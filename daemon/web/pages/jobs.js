@@ -35,6 +35,7 @@ function row(job) {
     element("span", { class: "state" }, job.state),
     bar,
     element("p", { class: "note" }, job.error || told(job, progress)),
+    ...((job.result && job.result.findings) || []).map((finding) => element("p", { class: "note finding" }, finding)),
     buttons);
 }
 

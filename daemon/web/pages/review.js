@@ -16,7 +16,7 @@ const inOrder = (task) => (chain = chain.then(task, task));
 async function fetchNext(after) {
   const seen = new Set();
   for (;;) {
-    const { candidate } = await get("/api/review/next", { recipe: state.recipe, after, class: state.cls });
+    const { candidate } = await get("/api/review/next", { recipe: state.recipe, after, class: state.cls, order: state.order });
     if (!candidate || seen.has(candidate.candidate_id)) return null;
     if (!state.done.has(candidate.candidate_id)) return prepared(candidate);
     seen.add(candidate.candidate_id);
@@ -323,6 +323,14 @@ $("class-filter").addEventListener("change", (event) => {
   start();
 });
 
+state.order = localStorage.getItem("review-order") || "";
+$("order").value = state.order;
+$("order").addEventListener("change", (event) => {
+  state.order = event.target.value;
+  localStorage.setItem("review-order", state.order);
+  event.target.blur();
+  start();
+});
 state.recipe = recipeChoice((recipe) => {
   state.recipe = recipe;
   state.cls = "";
