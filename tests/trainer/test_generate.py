@@ -127,7 +127,7 @@ def test_defects_lie_on_a_surface_as_bright_as_their_seeds(tmp_path: Path) -> No
 
     assert min(columns_of(pits)) > WIDTH // 2 - 8
     # Where every seed lies on a surface of another kind, the class is made all the same.
-    dimmer = [replace(seed, stack=(seed.stack * np.float64(0.4)).astype(seed.stack.dtype)) for seed in pits]
+    dimmer = [replace(seed, stack=(seed.stack * np.float64(0.4)).astype(np.uint16)) for seed in pits]
     assert len(columns_of(dimmer)) == 12
 
 
