@@ -38,8 +38,11 @@ _LONG = ("scratch", "crack")
 class Run:
     """Candidates of one arm on one product."""
 
-    def __init__(self, cell: ControlCell, arm: str, folder: Path, count: int, steps: dict[str, int]) -> None:
-        self.cell, self._arm, self._folder, self._count, self._steps = cell, arm, folder, count, steps
+    def __init__(
+        self, cell: ControlCell, arm: str, folder: Path, count: int, fit_steps: int, sampling_steps: int
+    ) -> None:
+        self.cell, self._arm, self._folder, self._count = cell, arm, folder, count
+        self._fit_steps, self._sampling_steps = fit_steps, sampling_steps
         self._kept: list[Draft] = []
 
     def made(self, control: Control, classes: Sequence[str] = (), count: int | None = None) -> list[Draft]:
@@ -51,7 +54,8 @@ class Run:
             classes=tuple(classes) or cell.recipe.class_names,
             random_seed=5,
             control=control,
-            **self._steps,
+            fit_steps=self._fit_steps,
+            sampling_steps=self._sampling_steps,
         )
         drafts = list(
             make_candidates(request, cell.seeds, cell.backgrounds, cell.calibration, cell.recipe, workdir=self._folder)
@@ -160,8 +164,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         cell = ControlCell.render(product)
         for arm in options.arm:
             with tempfile.TemporaryDirectory(prefix="control-") as name:
-                steps = {"fit_steps": options.fit_steps, "sampling_steps": options.sampling_steps}
-                made = Run(cell, arm, Path(name), options.count, steps)
+                made = Run(cell, arm, Path(name), options.count, options.fit_steps, options.sampling_steps)
                 found: dict[str, Any] = {}
                 measures: dict[str, Callable[[], dict[str, Any]]] = {
                     "severity, seeds": partial(made.severity, "seeds"),
