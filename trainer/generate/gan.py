@@ -21,7 +21,7 @@ from trainer.crew import Chore
 from trainer.generate import weights
 from trainer.generate.base import Cancelled, ReportProgress
 from trainer.generate.canvas import Canvas
-from trainer.generate.convolutions import Block, channels_last, inside_of, rest_of, told_of, unit_of, up
+from trainer.generate.convolutions import Block, as_strong, channels_last, inside_of, rest_of, told_of, unit_of, up
 from trainer.generate.fitting import rate_at, stop_if
 from trainer.generate.learned import Learned, Planned
 from trainer.generate.lessons import Lesson, crops
@@ -33,7 +33,7 @@ NOISE, CELL = 4, 4
 _WIDTHS, _CRITIC = (24, 48, 64), (32, 64, 96)
 _RATE, _MOMENTA = 5e-4, (0.0, 0.9)
 #: Updates of the generator for each step that the request names, of the critic for each of the generator's.
-_STEPS_EACH, _CRITIC_STEPS = 3, 3
+_STEPS_EACH, _CRITIC_STEPS = 2, 3
 _PENALTY = 10.0
 _CROPS = 8
 #: Decay of the running average of the generator's weights.
@@ -128,10 +128,8 @@ class _Contest:
         channels = len(lessons[0].target)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_seed)
-            self.generator, self.critic = (
-                channels_last(Generator(channels, unit_of(lessons))),
-                channels_last(Critic(channels)),
-            )
+            self.generator = channels_last(as_strong(Generator(channels, unit_of(lessons))))
+            self.critic = channels_last(as_strong(Critic(channels)))
         self.average = copy.deepcopy(self.generator)
         self._lessons = lessons
         self._rng, self._noise = np.random.default_rng(random_seed), torch.Generator().manual_seed(random_seed)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cell.imaging.contrast import Maps
 from trainer.crew import Chore
-from trainer.generate import weights
+from trainer.generate import lora, weights
 from trainer.generate.alignment import aligned
 from trainer.generate.base import Cancelled, ReportProgress
 from trainer.generate.canvas import Canvas
@@ -37,15 +37,17 @@ CELL, LATENTS = 4, 6
 _WIDTHS = (24, 48, 64)
 _RATE = 2e-3
 #: Updates for each that the request names: its number is meant for the denoiser's, each several times as long.
-_STEPS_EACH = 4
+_STEPS_EACH = 2
 #: Crops of an update.
 _CROPS = 8
+#: Crops of the left-out part, and updates between two looks at them.
+_CHECK_CROPS, _CHECK_EVERY = 12, 20
 #: Share of the fit over which the latents' cost rises from nothing (Bowman et al. 2016).
 _WARM_UP = 0.3
 #: Least standard deviation that a reconstruction is held to, in the network's unit.
 _LEAST_SIGMA = 0.1
 #: Share of the second seed in a mixture, and of the posterior's standard deviation that varies it.
-_MIXTURE, _POSTERIOR = (0.2, 0.8), 0.7
+_MIXTURE, _POSTERIOR = (0.1, 0.5), 0.7
 
 
 class Autoencoder(nn.Module):
@@ -89,6 +91,15 @@ class Autoencoder(nn.Module):
         return decoded
 
 
+def between(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], share: float) -> tuple[Tensor, Tensor]:
+    """Return mean and log variance of latents between two seeds', `share` of the way from one to the other.
+
+    Two independent seeds' mean is weaker than either; the mixture is as far from the origin as its parts (White 2016).
+    """
+    mean = ((1 - share) * one[0] + share * other[0]) / ((1 - share) ** 2 + share**2) ** 0.5
+    return mean, (1 - share) * one[1] + share * other[1]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fit:
     """Fit one class's autoencoder and write it."""
@@ -113,29 +124,52 @@ def fit(
     *,
     stage: str,
 ) -> Autoencoder:
-    """Return an autoencoder that knows a class's lessons. Raises `JobCancelled`."""
+    """Return an autoencoder that knows a class's lessons. Raises `JobCancelled`.
+
+    With three parts and more one is left out, and the weights are kept that leave least of it unexplained.
+    """
     channels = len(lessons[0].target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed)
         network = channels_last(Autoencoder(channels, unit_of(lessons)))
     rng, generator = np.random.default_rng(random_seed), torch.Generator().manual_seed(random_seed)
-    done = 0
+    left_out = lora.left_out((item.part_id for item in lessons), random_seed)
+    learned = [item for item in lessons if item.part_id != left_out]
+    checked = crops([one for one in lessons if one.part_id == left_out], _CHECK_CROPS, rng) if left_out else None
+    done, best, kept = 0, unexplained(network, *checked) if checked else 1.0, _copy_of(network)
 
-    def count_on(steps_done: int) -> None:
-        nonlocal done
+    def after(steps_done: int) -> None:
+        nonlocal done, best, kept
         done = steps_done
+        if checked and done % _CHECK_EVERY == 0 and (left := unexplained(network, *checked)) < best:
+            best, kept = left, _copy_of(network)
 
     descend(
         list(network.parameters()),
-        lambda: _loss(network, *crops(lessons, _CROPS, rng), generator, min(1.0, done / max(1.0, _WARM_UP * steps))),
+        lambda: _loss(network, *crops(learned, _CROPS, rng), generator, min(1.0, done / max(1.0, _WARM_UP * steps))),
         steps=steps,
         rate=_RATE,
         stage=stage,
         progress=progress,
         cancelled=cancelled,
-        after=count_on,
+        after=after,
     )
+    if checked:
+        network.load_state_dict(kept)
     return network.eval()
+
+
+@torch.no_grad()
+def unexplained(network: Autoencoder, target: Tensor, condition: Tensor) -> float:
+    """Return the share of what crops have beyond their render that does not come back from their latents."""
+    told = told_of(condition)
+    rest = rest_of(target, told)
+    decoded = network.decode(network.encode(rest, told)[0], told)
+    return float(((decoded - rest) ** 2).sum() / ((rest**2).sum() + 1e-9))
+
+
+def _copy_of(network: nn.Module) -> weights.State:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def _loss(
@@ -180,8 +214,7 @@ class Vae(Learned[Autoencoder]):
         second = others[int(rng.integers(len(others)))]
         under = (_warped(planned), aligned(_rest(second), second.distance, planned.distance, rng))
         encoded = [network.encode(torch.from_numpy(canvas.scaled(one))[None] * inside_of(told), told) for one in under]
-        share = float(rng.uniform(*_MIXTURE))
-        mean, log_variance = ((1 - share) * one + share * other for one, other in zip(*encoded, strict=True))
+        mean, log_variance = between(encoded[0], encoded[1], float(rng.uniform(*_MIXTURE)))
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         noise = torch.randn(mean.shape, generator=generator)
         return network.decode(mean + _POSTERIOR * (0.5 * log_variance).exp() * noise, told)
