@@ -49,6 +49,8 @@ class Generate(Record):
     class_control: dict[Name, Control] = Field(default_factory=dict)
     #: By how much whole pictures are altered, backgrounds included.
     randomise: Randomisation = AS_TAKEN
+    #: Recipe of a product of the same process whose seeds and adapters are used instead of own ones.
+    adapters_from: Name | None = None
 
 
 class Gap(Record):

@@ -26,7 +26,7 @@ from trainer.exporting import export
 from trainer.generate.control import check_plan
 from trainer.jobs import Runner
 from trainer.parameters import checked
-from trainer.recipes import load_recipe
+from trainer.recipes import check_relative, load_recipe
 from trainer.review import ReviewCommands
 from trainer.seeds import SeedCommands
 from trainer.slow import SlowCommands, Work
@@ -147,14 +147,17 @@ class Commands:
                 f"{recipe.recipe_id} has no defect class {', '.join(unknown)}; it has {', '.join(recipe.class_names)}"
             )
         for_candidates(self._store, recipe.recipe_id, stale=asked.stale)
-        seeds = self._store.seeds(recipe.recipe_id, state=SeedState.CONFIRMED, split=Split.LEARN)
-        with_seeds = {seed.defect_class for seed in seeds}
+        source = recipe
+        if asked.adapters_from is not None:
+            source = check_relative(recipe, self._recipe(asked.adapters_from))
+        seeds = self._store.seeds(source.recipe_id, state=SeedState.CONFIRMED, split=Split.LEARN)
+        with_seeds = {seed.defect_class for seed in seeds} & set(recipe.class_names)
         missing = sorted(set(asked.classes) - with_seeds) or ([] if with_seeds else list(recipe.class_names))
         if missing:
             raise DataError(f"no seed of {', '.join(missing)} is confirmed; confirm at least three of each class")
         check_plan(asked.control, asked.class_control, recipe, current(self._store, recipe).px_per_mm)
         # A job's row tells what was asked, not what was left out.
-        special = {"control", "class_control", "randomise"}
+        special = {"control", "class_control", "randomise", "adapters_from"}
         plan = asked.model_dump(mode="json", include=special, exclude_defaults=True)
         rest = asked.model_dump(mode="json", exclude={"recipe_id", *special})
         return self._queue(JobKind.GENERATE, recipe, rest | plan)

@@ -17,6 +17,7 @@ from cell.defects import Background, Candidate, GeneratorParameters, Seed, SeedS
 from cell.errors import ConfigurationError, DataError, JobError
 from cell.imaging.focus import spread_px
 from cell.jobs import Progress
+from cell.recipes import Recipe
 from cell.store.calibrations import current, of_time
 from trainer.backgrounds import for_candidates
 from trainer.context import JobContext
@@ -28,6 +29,7 @@ from trainer.generate.told import asked_and_made
 from trainer.judging import Judging
 from trainer.parameters import GenerateParameters, of_job
 from trainer.planted import choose, spoil
+from trainer.recipes import check_relative, load_recipe
 
 #: Candidates of each class at the beginning of a job that are never spoilt.
 _SPARED = 2
@@ -41,7 +43,10 @@ def generate(context: JobContext) -> dict[str, Any]:
     recipe, store = context.recipe, context.store
     calibration = current(store, recipe)
     beside = {name for one in (parameters.general(), *parameters.class_control.values()) for name in one.together}
-    seeds = _seeds(context, (*parameters.classes, *beside) if parameters.classes else ())
+    source = recipe
+    if parameters.adapters_from is not None:
+        source = check_relative(recipe, load_recipe(context.settings.recipes_dir, parameters.adapters_from))
+    seeds = _seeds(context, source, (*parameters.classes, *beside) if parameters.classes else recipe.class_names)
     present = {seed.defect_class for seed in seeds}
     classes = parameters.classes or tuple(name for name in recipe.class_names if name in present)
     found = for_candidates(store, recipe.recipe_id, stale=parameters.stale)
@@ -57,6 +62,7 @@ def generate(context: JobContext) -> dict[str, Any]:
         control=parameters.general(),
         class_control=parameters.class_control,
         randomise=parameters.randomise,
+        adapters_from=parameters.adapters_from or "",
     )
     judging = Judging(context, backgrounds)
     drafts = make_candidates(
@@ -65,7 +71,7 @@ def generate(context: JobContext) -> dict[str, Any]:
         list(backgrounds.values()),
         calibration,
         recipe,
-        workdir=store.state.adapters / recipe.recipe_id,
+        workdir=store.state.adapters / source.recipe_id,
         base=_base(context.settings.trainer.base_folder),
         checkpoint=context.settings.trainer.checkpoint_folder,
         skip=stored,
@@ -104,26 +110,25 @@ def plant(class_count: int, parameters: GenerateParameters) -> tuple[int, frozen
     return per_class, frozenset(spoilt)
 
 
-def _seeds(context: JobContext, classes: Sequence[str]) -> list[SeedSample]:
-    found = context.store.seeds(context.recipe.recipe_id, state=SeedState.CONFIRMED, split=Split.LEARN)
+def _seeds(context: JobContext, source: Recipe, classes: Sequence[str]) -> list[SeedSample]:
+    found = context.store.seeds(source.recipe_id, state=SeedState.CONFIRMED, split=Split.LEARN)
     samples = []
     for index, seed in enumerate(found):
         context.go_on()
         context.progress(Progress(stage="reading seeds", done=index, total=len(found)))
-        if classes and seed.defect_class not in classes:
+        if seed.defect_class not in classes:
             continue
-        stack = check_fits(context.store.read_image(seed.image), context.recipe, seed.seed_id)
+        stack = check_fits(context.store.read_image(seed.image), source, seed.seed_id)
         mask = context.store.read_mask(seed.mask)
-        spread = _spread(context, seed)
+        spread = _spread(context, source, seed)
         samples.append(SeedSample(seed.seed_id, seed.part_id, seed.defect_class, stack, mask, spread))
     if not samples:
-        raise DataError(f"no seed of {context.recipe.recipe_id} is confirmed; confirm at least three of each class")
+        raise DataError(f"no seed of {source.recipe_id} is confirmed; confirm at least three of each class")
     return samples
 
 
-def _spread(context: JobContext, seed: Seed) -> tuple[float, ...]:
-    """Return the point spread at a seed when it was taken; empty where no calibration is of that time."""
-    recipe = context.recipe
+def _spread(context: JobContext, recipe: Recipe, seed: Seed) -> tuple[float, ...]:
+    """Return the point spread at a recipe's seed when it was taken; empty where no calibration is of that time."""
     calibration = of_time(context.store, recipe.recipe_id, seed.taken_at)
     if calibration is None or tuple(one.channel for one in calibration.channels) != recipe.channel_names:
         return ()

@@ -50,6 +50,8 @@ class GenerateParameters(Record):
     class_control: dict[Name, Control] = Field(default_factory=dict)
     #: By how much whole pictures are altered, backgrounds included.
     randomise: Randomisation = AS_TAKEN
+    #: Recipe of a product of the same process whose seeds and adapters are used instead of own ones.
+    adapters_from: Name | None = None
 
     @model_validator(mode="after")
     def _range_in_order(self) -> Self:

@@ -158,7 +158,7 @@ class Candidates:
             raise DataError(f"the background {background.background_id} is held out or of another recipe; use another")
         for seed in real_seeds:
             confirmed = seed.state is SeedState.CONFIRMED and seed.split is Split.LEARN
-            if seed.recipe_id != recipe_id or not confirmed:
+            if seed.recipe_id != (made_from.adapters_from or recipe_id) or not confirmed:
                 raise DataError(f"the seed {seed.seed_id} is not a confirmed one to learn from; use another")
         picture = self._background_pixels(background.image)
         if draft.stack.shape != picture.pixels.shape or draft.stack.dtype != picture.pixels.dtype:

@@ -64,14 +64,21 @@ class Rows:
     backgrounds: dict[str, Background]
     seeds: dict[str, Seed]
     candidates: dict[str, Candidate]
+    #: Seeds of other recipes that candidates of this one were made from.
+    borrowed: dict[str, Seed]
 
     @classmethod
     def load(cls, connection: sa.Connection, recipe_id: str, facts: Facts) -> Rows:
         """Read the rows of a recipe. Raises `GateError` for a row that nothing sealed or that differs from its seal."""
+        made = _sealed(connection, candidates, Candidate, recipe_id, facts)
+        borrowed: dict[str, Seed] = {}
+        for other in sorted({one.provenance.adapters_from for one in made.values()} - {""}):
+            borrowed |= _sealed(connection, seeds, Seed, other, facts)
         return cls(
             _sealed(connection, backgrounds, Background, recipe_id, facts),
             _sealed(connection, seeds, Seed, recipe_id, facts),
-            _sealed(connection, candidates, Candidate, recipe_id, facts),
+            made,
+            borrowed,
         )
 
 

@@ -257,9 +257,10 @@ def _select(recipe: Recipe, wanted: Selection, rows: Rows, facts: Facts) -> list
 
 def _sources_learn(candidate: Candidate, rows: Rows, facts: Facts) -> bool:
     background = rows.backgrounds.get(candidate.provenance.background_id)
-    sources = [rows.seeds.get(seed_id) for seed_id in candidate.provenance.seed_ids]
+    known = rows.borrowed if candidate.provenance.adapters_from else rows.seeds
+    sources = [known.get(seed_id) for seed_id in candidate.provenance.seed_ids]
     return all(
-        source is not None and facts.learns_from(candidate.recipe_id, source.part_id)
+        source is not None and facts.learns_from(source.recipe_id, source.part_id)
         for source in (background, *sources)
     )
 

@@ -79,6 +79,9 @@ def generate(  # noqa: PLR0913, PLR0917 (an option each)
         list[str] | None,
         typer.Option(help="light=, profile= (1: as from part to part), noise=, focus_px=; alters whole pictures."),
     ] = None,
+    adapters_from: Annotated[
+        str, typer.Option("--adapters-from", help="Recipe of the same process whose seeds and adapters are used.")
+    ] = "",
     wait: Wait = False,
 ) -> None:
     """Make candidates for review."""
@@ -102,6 +105,8 @@ def generate(  # noqa: PLR0913, PLR0917 (an option each)
         arguments["control"] = control
     if special:
         arguments["class_control"] = special
+    if adapters_from:
+        arguments["adapters_from"] = adapters_from
     if randomise:
         arguments["randomise"] = _numbers("randomise", randomise)
     started(session, "inspectd.generate", arguments, wait)

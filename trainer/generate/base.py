@@ -93,6 +93,8 @@ class GenerateRequest:
     class_control: Mapping[str, Control] = field(default_factory=dict)
     #: By how much the whole picture is altered afterwards.
     randomise: Randomisation = AS_TAKEN
+    #: Recipe whose seeds these are; empty: the scene's own.
+    adapters_from: str = ""
 
     def control_of(self, defect_class: str) -> Control:
         """Return what is asked of a class."""

@@ -79,7 +79,8 @@ def slopes_of(rest: Maps, distance: NDArray[np.float32]) -> Slopes:
         for channel, values in enumerate(rest):
             products[channel, :, row] = np.bincount(index, weights=values[inside] * n[row], minlength=BINS)
     count = np.maximum(np.bincount(index, minlength=BINS), 1)
-    energy = np.bincount(index, weights=(rest[:, inside].astype(np.float64) ** 2).sum(axis=0), minlength=BINS)
+    squared = (rest[:, inside].astype(np.float64) ** 2).sum(axis=0)
+    energy = np.asarray(np.bincount(index, weights=squared, minlength=BINS), np.float64)
     beyond = np.clip((distance[inside] - _FLANK_PX) / (_FLANK_END_PX - _FLANK_PX), 0.0, 1.0)
     return Slopes(squares, products, energy, np.bincount(index, weights=beyond, minlength=BINS) / count)
 
