@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.imaging import cells
 from cell.frames import FailedAcquisition
+from cell.recipes import Recipe
 from daemon.acquire import Acquirer
 from drivers.registry import open_rig
 
@@ -30,38 +32,53 @@ def clean_sets(
         acquirer.configure(recipe)
         for number in range(cells.DISTINCT):  # rendered once
             acquirer.take(cells.part(number, recipe))
-        durations, faults, wrong, late = [], 0, 0, 0
         memory_mb = cells.resident_mb()
-        interval_s = 60.0 / per_minute if per_minute else 0.0
         start = time.monotonic()
-        for number in range(sets):
-            pause = start + number * interval_s - time.monotonic()
-            if pause > 0:
-                time.sleep(pause)
-            elif interval_s and pause < -interval_s:
-                late += 1
-            begun = time.perf_counter()
-            acquired = acquirer.take(cells.part(number, recipe))
-            durations.append((time.perf_counter() - begun) * 1e3 - exposures_ms)
-            if isinstance(acquired, FailedAcquisition):
-                faults += 1
-                continue
-            wrong += cells.wrong_frames(acquired) > 0
-            if number % 100 == 0:
-                note("clean sets", number, sets)
+        figures = _at_pace(acquirer, recipe, sets, 60.0 / per_minute if per_minute else 0.0, note)
         seconds = time.monotonic() - start
+        over_ms = [duration - exposures_ms for duration in figures.set_ms]
         return {
             "sets": sets,
             "channels": channels,
             "megapixels": round(height * width / 1e6, 2),
             "bit_depth": bit_depth,
             "parts_per_minute": round(60 * sets / seconds, 1),
-            "complete": sets - faults,
-            "false_faults": faults,
-            "of_another_part_or_light": wrong,
-            "behind_by_a_part": late,
-            "over_exposure_ms": cells.percentiles(durations),
+            "complete": sets - figures.faults,
+            "false_faults": figures.faults,
+            "of_another_part_or_light": figures.wrong,
+            "behind_by_a_part": figures.late,
+            "over_exposure_ms": cells.percentiles(over_ms),
             "grown_mb": round(cells.resident_mb() - memory_mb, 1),
         }
     finally:
         rig.close()
+
+
+@dataclass(slots=True)
+class _Taken:
+    set_ms: list[float] = field(default_factory=list)
+    faults: int = 0
+    wrong: int = 0
+    late: int = 0
+
+
+def _at_pace(acquirer: Acquirer, recipe: Recipe, sets: int, interval_s: float, note: Note) -> _Taken:
+    """Begin a set every `interval_s`, or one after the other with 0."""
+    taken = _Taken()
+    start = time.monotonic()
+    for number in range(sets):
+        pause = start + number * interval_s - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+        elif interval_s and pause < -interval_s:
+            taken.late += 1
+        begun = time.perf_counter()
+        acquired = acquirer.take(cells.part(number, recipe))
+        taken.set_ms.append((time.perf_counter() - begun) * 1e3)
+        if isinstance(acquired, FailedAcquisition):
+            taken.faults += 1
+            continue
+        taken.wrong += cells.wrong_frames(acquired) > 0
+        if number % 100 == 0:
+            note("clean sets", number, sets)
+    return taken

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +16,7 @@ from benchmarks.imaging import cells
 from benchmarks.imaging.load import Note
 from cell.frames import FailedAcquisition
 from daemon.acquire import Acquirer
+from daemon.parts import Part
 from drivers.cameras.isolated import IsolatedCamera
 from drivers.registry import open_rig
 
@@ -41,19 +45,10 @@ def cost(channels: int, megapixels: float, sets: int, bit_depth: Literal[8, 12],
         acquirer = Acquirer(rig)
         acquirer.configure(recipe)
         same = cells.part(0, recipe)
-        note(f"{channels} channels of {megapixels:g} MP, rendering", 0, sets)
-        held = acquirer.take(same)  # rendered once, kept by the camera's album
-        first = isinstance(held, FailedAcquisition)
-        durations, before_mb, peak_mb, faults = [], cells.resident_mb(), 0.0, int(first)
-        for number in range(sets):
-            note(f"{channels} channels of {megapixels:g} MP", number, sets)
-            begun = time.perf_counter()
-            acquired = acquirer.take(same)
-            durations.append((time.perf_counter() - begun) * 1e3 - channels * _EXPOSURE_US / 1e3)
-            faults += isinstance(acquired, FailedAcquisition)
-            peak_mb = max(peak_mb, cells.resident_mb() - before_mb)
-            held = acquired
-        del held
+        label = f"{channels} channels of {megapixels:g} MP"
+        note(f"{label}, rendering", 0, sets)
+        taken = _held_while_next(acquirer, same, sets, partial(note, label))
+        durations = [duration - channels * _EXPOSURE_US / 1e3 for duration in taken.set_ms]
         median_ms = float(np.median(durations))
         camera = rig.camera
         return {
@@ -61,19 +56,44 @@ def cost(channels: int, megapixels: float, sets: int, bit_depth: Literal[8, 12],
             "megapixels": round(height * width / 1e6, 1),
             "bit_depth": bit_depth,
             "sets": sets,
-            "faults": faults,
+            "faults": taken.faults,
             "set_mb": round(size_mb, 1),
             "set_ms": cells.percentiles(durations),
             "ms_per_frame": round(median_ms / channels, 3),
             "gigabytes_per_s": round(size_mb / median_ms, 2),
             "shared_mb": round(_shared_mb(), 1),
-            "daemon_grown_mb": round(peak_mb, 1),
+            "daemon_grown_mb": round(taken.grown_mb, 1),
             "camera_process_mb": (
                 round(cells.resident_mb(camera.pid), 1) if isinstance(camera, IsolatedCamera) else None
             ),
         }
     finally:
         rig.close()
+
+
+@dataclass(slots=True)
+class _Taken:
+    set_ms: list[float] = field(default_factory=list)
+    faults: int = 0
+    grown_mb: float = 0.0
+
+
+def _held_while_next(acquirer: Acquirer, part: Part, sets: int, note: Callable[[int, int], None]) -> _Taken:
+    """Take a first set, which is rendered and kept by the camera's album, and `sets` more, timed."""
+    taken = _Taken()
+    held = acquirer.take(part)
+    taken.faults += isinstance(held, FailedAcquisition)
+    before_mb = cells.resident_mb()
+    for number in range(sets):
+        note(number, sets)
+        begun = time.perf_counter()
+        acquired = acquirer.take(part)
+        taken.set_ms.append((time.perf_counter() - begun) * 1e3)
+        taken.faults += isinstance(acquired, FailedAcquisition)
+        taken.grown_mb = max(taken.grown_mb, cells.resident_mb() - before_mb)
+        held = acquired
+    del held
+    return taken
 
 
 def _shared_mb() -> float:
