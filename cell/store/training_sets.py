@@ -260,8 +260,7 @@ def _sources_learn(candidate: Candidate, rows: Rows, facts: Facts) -> bool:
     known = rows.borrowed if candidate.provenance.adapters_from else rows.seeds
     sources = [known.get(seed_id) for seed_id in candidate.provenance.seed_ids]
     return all(
-        source is not None and facts.learns_from(source.recipe_id, source.part_id)
-        for source in (background, *sources)
+        source is not None and facts.learns_from(source.recipe_id, source.part_id) for source in (background, *sources)
     )
 
 
