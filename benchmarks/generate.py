@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from trainer.generate.base import BackgroundSample, GenerateRequest, Scene, Seed
 from trainer.generate.candidates import allowed_places, make_candidates
 from trainer.generate.diffusion import Diffusion
 from trainer.generate.looks import look_at
+from trainer.generate.plausibility import Judge
 
 _LIGHTS = "4"
 _BIT_DEPTH = 12
@@ -150,7 +151,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         with staged(classes, _SIDE, folder / "small") as stage:
             fitting = _fit(stage, classes, folder, options.threads)
-            small = _make(stage, classes, folder, options.count)
+            small = _make(stage, classes, folder, options.count if options.threads == 1 else options.alone)
+            beside = _beside(stage, classes, folder, options.count, options.threads)
             peak_mb = _peak_mb(resource.RUSAGE_SELF)
             stock = _stock(stage, options.stock_steps)
         with staged(classes[:1], options.large, folder / "large") as stage:
@@ -161,12 +163,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "classes": list(classes),
         "adapters": fitting,
         "1 MP": small,
+        "1 MP, side by side": beside,
         f"{megapixels:.0f} MP": large,
         "stock pipeline, 1 MP": stock,
         "stock over ours, painting": stock["seconds_each"] / small["painting_s_each"],
         "large over small, painting": large["painting_s_each"] / small["painting_s_each"],
         "peak_mb": peak_mb,
-        "peak_mb_of_a_fit": _peak_mb(resource.RUSAGE_CHILDREN),
+        "peak_mb_of_a_process": _peak_mb(resource.RUSAGE_CHILDREN),
     }
 
 
@@ -210,6 +213,49 @@ def _make(stage: Stage, classes: Sequence[str], folder: Path, count: int) -> dic
     }
 
 
+def _beside(stage: Stage, classes: Sequence[str], folder: Path, count: int, threads: int) -> dict[str, float]:
+    """Make candidates in `threads` processes and keep and judge them as the job does; from the request to the last row.
+
+    `ahead_s` is until the first one: measuring the seeds, loading, starting the processes.
+    """
+    per_class = -(-count // len(classes))
+    request = GenerateRequest(arm="diffusion", per_class=per_class, classes=tuple(classes), workers=threads)
+    backgrounds = {one.background_id: one for one in stage.backgrounds}
+    judges: list[Judge] = []
+    started = first = time.monotonic()
+    drafts = make_candidates(
+        request,
+        stage.seeds,
+        stage.backgrounds,
+        stage.calibration,
+        stage.recipe,
+        workdir=folder,
+        measured=lambda scene, looks: judges.append(Judge(scene, looks)),
+    )
+    made = 0
+    judging = keeping = 0.0
+    for draft in drafts:
+        first = first if made else time.monotonic()
+        at = time.monotonic()
+        scores, _ = judges[0].scores(draft, backgrounds[draft.provenance.background_id])
+        judged = time.monotonic()
+        stage.store.candidates.add("t00002", stage.recipe.recipe_id, replace(draft, scores=scores))
+        judging, keeping = judging + judged - at, keeping + time.monotonic() - judged
+        made += 1
+    seconds = time.monotonic() - started
+    each = (seconds - (first - started)) / max(made - 1, 1)
+    return {
+        "processes": float(threads),
+        "candidates": float(made),
+        "seconds": seconds,
+        "ahead_s": first - started,
+        "seconds_each": each,
+        "judging_s_each": judging / max(made, 1),
+        "keeping_s_each": keeping / max(made, 1),
+        "minutes_for_300": (first - started + 300 * each) / 60,
+    }
+
+
 @torch.no_grad()
 def _stock(stage: Stage, steps: int) -> dict[str, float]:
     """Time the plain loop: the whole picture through the network at each of the schedule's steps."""
@@ -240,7 +286,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--large-count", type=int, default=4)
     parser.add_argument("--classes", nargs="+", default=["pit", "scratch", "stain"])
     parser.add_argument("--stock-steps", type=int, default=3, help="of the plain loop that are timed")
-    parser.add_argument("--threads", type=int, default=4, help="adapters fitted side by side")
+    parser.add_argument("--alone", type=int, default=12, help="candidates that one process makes")
+    parser.add_argument("--threads", type=int, default=4, help="processes, for adapters and for candidates")
     parser.add_argument("--folder", type=Path, help="where files are written and removed again")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)

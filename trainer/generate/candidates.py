@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from cell.calibration import Calibration
@@ -24,6 +26,7 @@ from trainer.generate.base import (
     Scene,
     SeedSample,
 )
+from trainer.generate.beside import made_beside
 from trainer.generate.big import StableDiffusion
 from trainer.generate.checks import check_grounds, check_pictures
 from trainer.generate.control import check_plan
@@ -37,6 +40,8 @@ from trainer.generate.randomise import Spread, randomised, spread_of
 from trainer.generate.vae import Vae
 
 ARMS = ("diffusion", "procedural", "copypaste", "vae", "gan", "stable-diffusion")
+#: Arms of which several processes find room, and how many candidates each must have for its start to be worth it.
+_BESIDE, _WORTH_BESIDE = frozenset({"diffusion", "procedural", "copypaste", "vae", "gan"}), 12
 Measured = Callable[[Scene, Mapping[str, list[Look]]], None]
 #: Of a class; the research note's leaders begin at three, and an adapter needs one part to be stopped by.
 _FEWEST_SEEDS = 3
@@ -101,17 +106,45 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
     maker = Maker(arm, scene, request, looks, adapters)
     spread = spread_of(scene.backgrounds, calibration) if request.randomise else None
     total, done, started = request.per_class * len(classes), skip, time.monotonic()
-    for index in range(skip, total):
-        if cancelled():
-            raise JobCancelled("generation was stopped; resume the job to go on")
-        # Classes alternate, so that an interrupted job leaves a balanced set.
-        draft = maker.candidate(classes[index % len(classes)], index // len(classes))
+    # Classes alternate, so that an interrupted job leaves a balanced set.
+    orders = [(classes[index % len(classes)], index // len(classes)) for index in range(skip, total)]
+    if arm.name in _BESIDE and request.workers > 1 and len(orders) >= _WORTH_BESIDE * request.workers:
+        room = _Room(request, scene, looks, workdir, base)
+        drafts = made_beside(room, orders, scene.backgrounds, request.workers, cancelled)
+    else:
+        drafts = _one_by_one(maker, orders, cancelled)
+    for index, draft in enumerate(drafts, start=skip):
         yield _randomised(draft, scene, request, index, spread) if spread is not None else draft
         done += 1
         pace = (done - skip) / max(time.monotonic() - started, 1e-9)
         left = (total - done) / pace
         stage = f"generate {request.arm}"
         progress(Progress(stage=stage, done=done, total=total, seconds_left=left, per_second=pace))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Room:
+    """What a process of :mod:`beside` makes candidates from; adapters are in their files by then."""
+
+    request: GenerateRequest
+    scene: Scene
+    looks: dict[str, list[Look]]
+    workdir: Path
+    base: Path | None
+
+    def open(self) -> Maker:
+        """Load the arm, as it was fitted."""
+        torch.set_num_threads(1)
+        arm = _arm(self.request, self.scene, self.workdir, self.base, None)
+        adapters = {name: arm.fit(name, own, lambda _progress: None, lambda: False) for name, own in self.looks.items()}
+        return Maker(arm, self.scene, self.request, self.looks, adapters)
+
+
+def _one_by_one(maker: Maker, orders: Sequence[tuple[str, int]], cancelled: Cancelled) -> Iterator[Draft]:
+    for defect_class, number in orders:
+        if cancelled():
+            raise JobCancelled("generation was stopped; resume the job to go on")
+        yield maker.candidate(defect_class, number)
 
 
 def _randomised(draft: Draft, scene: Scene, request: GenerateRequest, index: int, spread: Spread) -> Draft:
