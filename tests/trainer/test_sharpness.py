@@ -113,7 +113,8 @@ def test_less_light_dims_the_defect_by_the_same_share(tmp_path: Path) -> None:
     even = [
         float(np.median(share(d)[ndimage.binary_erosion(d.mask, iterations=2)])) for d in make(tmp_path, cell(SHARP))
     ]
-    assert max(light) > 1.6 * min(light)
+    # Where it is too dark to be a surface like the seeds' nothing is placed.
+    assert max(light) > 1.3 * min(light)
     assert np.asarray(taken) == pytest.approx(np.asarray(even), abs=0.03)
 
 
