@@ -119,13 +119,20 @@ def _outcome(job_id: str, writer: ReportWriter, cancelled: Callable[[], bool]) -
         return Stopped(error=str(error), cancelled=True)
     except InspectdError as error:
         return Stopped(error=str(error))
-    except MemoryError:
-        traceback.print_exc()
-        return Stopped(error="the job ran out of memory; free some or ask for less, then resume it")
     except Exception as error:  # noqa: BLE001 - the process's boundary: the row must say why, the log keeps the trace
         traceback.print_exc()
+        if _is_want_of_memory(error):
+            return Stopped(error="the job ran out of memory; free some or ask for less, then resume it")
         first = (str(error).splitlines() or [""])[0][:300]
         return Stopped(error=f"the job failed inside ({type(error).__name__}: {first}); see its log and resume it")
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    # torch says so in a plain RuntimeError, for the processor's memory and the graphics card's.
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+    )
 
 
 def _work(job_id: str, writer: ReportWriter, cancelled: Callable[[], bool]) -> dict[str, Any]:

@@ -356,3 +356,20 @@ hang()
     b.hear("ready")
     b.runner.pause(job)
     assert b.run_to(job, JobState.FAILED).error == "the disk is full; free some"
+
+
+def test_a_job_that_runs_out_of_memory_says_so_whoever_lacked_it() -> None:
+    # In a process of its own: torch is not loaded beside the runner.
+    script = """
+import numpy as np, torch
+from trainer.child import _is_want_of_memory
+def lacked(ask):
+    try:
+        ask()
+    except Exception as error:
+        return _is_want_of_memory(error)
+asked = (lambda: torch.empty(1 << 50), lambda: np.empty(1 << 50), lambda: torch.ones(2) @ torch.ones(3))
+print(*map(lacked, asked))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["True", "True", "False"]

@@ -61,6 +61,7 @@ def load(network: nn.Module, path: Path, base_digest: str) -> nn.Module:
     """Return the network with a saved adapter. Raises `ModelError` when it is damaged or belongs to another base."""
     adapted = attach(network)
     lora.restore(adapted, path, base_digest)
+    lora.merge(adapted)
     return adapted.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

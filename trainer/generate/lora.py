@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from trainer.generate import weights
@@ -18,7 +19,7 @@ from trainer.generate.base import Cancelled, ReportProgress
 from trainer.generate.fitting import descend
 from trainer.generate.weights import State, path_of
 
-__all__ = ["State", "inject", "learn", "left_out", "path_of", "put", "restore", "save", "state_of"]
+__all__ = ["State", "inject", "learn", "left_out", "merge", "path_of", "put", "restore", "save", "state_of"]
 
 _CHECK_EVERY = 20
 
@@ -72,6 +73,13 @@ def learn(
     descend(own, loss, steps=steps, rate=rate, stage=stage, progress=progress, cancelled=cancelled, after=keep_best)
     if check:
         put(adapted, best_state)
+
+
+def merge(adapted: nn.Module) -> None:
+    """Add the adapters to the layers' own weights, in place: what learns no more needs one layer, not three."""
+    for module in adapted.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
 
 
 def state_of(adapted: nn.Module) -> State:
