@@ -32,7 +32,7 @@ from cell.frames import Frame
 from cell.recipes import Channel, Recipe
 from cell.settings import CameraSettings, EmulatedCellSettings
 from drivers.cameras.base import Camera
-from drivers.cameras.messages import LARGEST, Call, decode_call, describe, encode_error, encode_value
+from drivers.cameras.messages import ALIVE, LARGEST, Call, decode_call, describe, encode_error, encode_value
 from drivers.cameras.shared_frames import SlotWriter
 from drivers.registry import CAMERAS, LazyScene, stage_of
 
@@ -158,7 +158,9 @@ class Host:
         return getattr(self._driver.features, action)(*arguments)
 
     def emulate(self, action: str, arguments: list[Any]) -> Any:
-        """See `IsolatedCamera.emulate`; called on a thread of its own."""
+        """See `IsolatedCamera.emulate`; called on a thread of its own. To answer `ALIVE` is all there is to it."""
+        if action == ALIVE:
+            return None
         camera = self._driver
         if not camera.emulated:
             raise CameraError(f"camera {camera.name} is a real one; {action} is for emulated cameras")

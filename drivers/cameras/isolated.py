@@ -160,7 +160,8 @@ class IsolatedCamera:
         if not self._process.alive or self._process.busy:
             return
         try:
-            self._process.call("present", _PRESENT_S, part_id=part_id)
+            self._process.begin("present", _PRESENT_S, part_id=part_id)
+            self._process.finish_while_alive()
         except DataError:
             del self._scene["part"]
             raise

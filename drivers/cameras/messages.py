@@ -17,6 +17,8 @@ from cell.frames import AcquisitionFault, Frame, Pixels
 
 #: Largest packet, bytes: below what a Unix socket takes at once by default (212,992).
 LARGEST = 160_000
+#: Asked beside a call: does the process live?
+ALIVE = "alive"
 _ERRORS: dict[str, type[InspectdError]] = {
     kind.__name__: kind
     for kind in (

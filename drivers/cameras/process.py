@@ -25,11 +25,13 @@ from typing import Any
 from cell.clock import Monotonic
 from cell.errors import AcquisitionTimeout, CameraError, StillBusy
 from cell.frames import AcquisitionFault
-from drivers.cameras.messages import LARGEST, Call, decode_reply, encode_call
+from drivers.cameras.messages import ALIVE, LARGEST, Call, decode_reply, encode_call
 
 _LOG = logging.getLogger(__name__)
 
 _SEND_S = 0.5
+#: How often a process is asked whether it lives while a call may take long, and how long it may take to answer.
+_LOOK_S, _ANSWER_S = 1.0, 2.0
 _REAP_S = 1.0
 #: Time for the dying process to write down where it hangs.
 _LAST_WORDS_S = 0.05
@@ -149,6 +151,27 @@ class CameraProcess:
             raise self._ended(call.name)
         self._pending = None
         return decode_reply(packet, call.number)
+
+    def finish_while_alive(self) -> Any:
+        """Wait for the end of a call that may take long for good reasons, as long as the process answers beside it.
+
+        Raises what :meth:`call` raises; a process that hangs is found after `_LOOK_S` and `_ANSWER_S`.
+        """
+        while True:
+            try:
+                return self.finish(_LOOK_S)
+            except StillBusy:
+                self._require_an_answer()
+
+    def _require_an_answer(self) -> None:
+        try:
+            self.ask_beside(_ANSWER_S, ALIVE, ())
+        except CameraError as error:
+            _LOG.error("camera %s: its process answers nothing any more", self._role)
+            self.kill()
+            raise AcquisitionTimeout(
+                f"the process of camera {self._role} answers nothing any more; it was killed and is started anew"
+            ) from error
 
     def ask_beside(self, limit_s: float, action: str, arguments: Sequence[Any]) -> Any:
         """Have an emulated camera do something beside whatever call is under way. Safe from any thread.

@@ -168,6 +168,27 @@ def test_a_hanging_device_costs_one_time_out_and_a_new_process() -> None:
         assert camera.restarts == 1
 
 
+@pytest.mark.parametrize("how", ["stopped", "in a call that holds the interpreter"])
+def test_a_process_that_hangs_between_two_parts_is_found_with_the_next_part(how: str) -> None:
+    """Rendering an emulated part may take a minute; a process that is not even rendering must not be waited for."""
+    with isolated(frame_timeout_s=0.2) as (rig, camera):
+        camera.configure(PLATE)
+        rig.present("good-000001")
+        first = camera.pid
+        if how == "stopped":
+            os.kill(first, signal.SIGSTOP)
+        else:
+            camera.emulate("mishap", "present", "hang")
+        started = time.monotonic()
+        rig.present("good-000002")
+        assert time.monotonic() - started < 10
+        assert gone(first)
+        with pytest.raises(CameraError, match="being brought back"):
+            camera.expose(CHANNEL)
+        camera.recover()
+        assert camera.expose(CHANNEL).shape == (PLATE.height, PLATE.width)
+
+
 def test_close_ends_a_process_that_hangs() -> None:
     with isolated() as (_, camera):
         os.kill(camera.pid, signal.SIGSTOP)
