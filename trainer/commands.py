@@ -160,7 +160,9 @@ class Commands:
         special = {"control", "class_control", "randomise", "adapters_from"}
         plan = asked.model_dump(mode="json", include=special, exclude_defaults=True)
         rest = asked.model_dump(mode="json", exclude={"recipe_id", *special})
-        return self._queue(JobKind.GENERATE, recipe, rest | plan)
+        queued = self._queue(JobKind.GENERATE, recipe, rest | plan)
+        said = warnings(recipe, set(asked.classes) or with_seeds)
+        return queued | ({"warnings": said} if said else {})
 
     def _gap(self, command: Command) -> Result:
         asked = arguments.read(command, arguments.Gap)

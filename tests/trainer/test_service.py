@@ -25,6 +25,7 @@ from tests.trainer.service_support import (
     RECIPE,
     WIDTH,
     add_backgrounds,
+    add_calibration,
     add_candidates,
     add_seeds,
     child,
@@ -348,3 +349,16 @@ def test_the_whole_way_from_seeds_to_a_model(tmp_path: Path) -> None:
         assert [model["onnx_digest"] for model in models] == [result["onnx_digest"]]
     finally:
         c.close()
+
+
+def test_who_asks_for_a_subsurface_class_is_warned(cell: Callable[..., Cell]) -> None:
+    c = cell("say(kind='finished', result={})")
+    marked = [one.model_copy(update={"subsurface": one.name == "pit"}) for one in RECIPE.defect_classes]
+    recipe = RECIPE.model_copy(update={"defect_classes": tuple(marked)})
+    (c.config.parent / "recipes" / "disc.json").write_text(recipe.model_dump_json())
+    add_backgrounds(c.store, 2)
+    add_seeds(c.store, 3)
+    add_calibration(c.store)
+    (warning,) = c.ask("inspectd.generate", recipe_id="disc", per_class=1)["warnings"]
+    assert warning.startswith("pit is marked subsurface")
+    assert "warnings" not in c.ask("inspectd.generate", recipe_id="disc", per_class=1, classes=["scratch"])
