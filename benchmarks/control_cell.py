@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -27,6 +28,8 @@ _BIT_DEPTH, _SEEDS, _BACKGROUNDS = 12, 5, 3
 _ROI = Rect(x=24, y=24, width=432, height=336)
 _EXCLUSION = Rect(x=150, y=60, width=70, height=50)
 _ZONE = Rect(x=270, y=70, width=130, height=120)
+#: Share of full scale that is added before a logarithm, as documented of the product's log contrast.
+_BLACK = 0.03
 #: Pixels about a label whose light its contrast is relative to.
 _RING = 8
 
@@ -44,11 +47,11 @@ class ControlCell:
     on_part: dict[str, Mask]  # (H, W)
 
     @classmethod
-    def render(cls, name: str) -> ControlCell:
-        """Render parts of a product under four lights."""
+    def render(cls, name: str, classes: Sequence[str] = CLASSES) -> ControlCell:
+        """Render parts of a product under four lights, seeds of some classes."""
         product = StudioProduct(PRODUCTS[name], rig("4"), size=SIZE, sensor=Sensor.of_depth(_BIT_DEPTH))
         recipe = recipe_for(product, "control")
-        kept = tuple(one for one in recipe.defect_classes if one.name in CLASSES)
+        kept = tuple(one for one in recipe.defect_classes if one.name in classes)
         recipe = recipe.model_copy(
             update={
                 "defect_classes": kept,
@@ -103,6 +106,15 @@ class ControlCell:
         for made, good in zip(draft.stack.astype(np.float64), self.background(draft).astype(np.float64), strict=True):
             light = float(np.median(good[ring])) - self.sensor.offset_dn
             squares.append(float((ndimage.uniform_filter(made - good, 3)[mask] ** 2).mean()) / light**2)
+        return float(np.sqrt(np.mean(squares)))
+
+    def density(self, draft: Draft) -> float:
+        """Return the root mean square logarithm of lit over unlit inside the label, of three by three pixels' means."""
+        black = _BLACK * ((1 << _BIT_DEPTH) - 1)
+        squares = []
+        for made, good in zip(draft.stack.astype(np.float64), self.background(draft).astype(np.float64), strict=True):
+            light, unlit = (ndimage.uniform_filter(one, 3)[draft.mask] + black for one in (made, good))
+            squares.append(float((np.log(light / unlit) ** 2).mean()))
         return float(np.sqrt(np.mean(squares)))
 
     def detectability(self, draft: Draft) -> float:
