@@ -139,7 +139,12 @@ def add_calibration(store: LearningStore, calibration_id: str = "cal-1") -> str:
 
 
 def add_candidates(
-    store: LearningStore, per_class: int, kinds: Sequence[str] = ("pit",), *, planted: int = 0
+    store: LearningStore,
+    per_class: int,
+    kinds: Sequence[str] = ("pit",),
+    *,
+    planted: int = 0,
+    doubts: Sequence[float] = (),
 ) -> list[str]:
     """Add candidates on the first background, as a generator would; the first `planted` of a class are planted."""
     background = store.backgrounds("disc")[0]
@@ -170,7 +175,7 @@ def add_candidates(
                 parameters=parameters,
                 generator_version="test",
             )
-            scores = {"visibility": 1.0}
+            scores = {"visibility": 1.0} | ({"doubt": doubts[index]} if doubts else {})
             draft = Draft(stack, mask, mask, kind, 5.0, scores, provenance, planted_bad=index < planted)
             made.append(store.candidates.add("t00001", "disc", draft).candidate_id)
     return made

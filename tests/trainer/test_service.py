@@ -362,3 +362,24 @@ def test_who_asks_for_a_subsurface_class_is_warned(cell: Callable[..., Cell]) ->
     (warning,) = c.ask("inspectd.generate", recipe_id="disc", per_class=1)["warnings"]
     assert warning.startswith("pit is marked subsurface")
     assert "warnings" not in c.ask("inspectd.generate", recipe_id="disc", per_class=1, classes=["scratch"])
+
+
+def test_a_reviewer_meets_doubtful_ones_earlier_and_is_shown_ranks(cell: Callable[..., Cell]) -> None:
+    c = cell()
+    add_backgrounds(c.store, 1)
+    add_seeds(c.store, 3)
+    # The last quarter is doubtful.
+    names = add_candidates(c.store, 20, doubts=[0.01 * index + 0.7 * (index >= 15) for index in range(20)])
+    asked: dict[str, Any] = {"recipe_id": "disc", "reviewer": "Ada", "doubtful_first": True}
+    met: list[dict[str, Any]] = [c.ask("inspectd.review.next", **asked)["candidate"]]
+    while len(met) < 20:
+        met.append(c.ask("inspectd.review.next", **asked, after=met[-1]["candidate_id"])["candidate"])
+    order = [one["candidate_id"] for one in met]
+    assert sorted(order) == sorted(names)
+    places = [order.index(name) for name in names[15:]]
+    assert sum(places) / 5 < 7, "by chance their mean place is 9.5"
+    shares = {one["candidate_id"]: one["scores"] for one in met}
+    assert set(shares[names[0]]) == {"doubt", "visibility"}
+    assert [shares[name]["doubt"] for name in names] == [index / 20 for index in range(20)]
+    assert "planted_bad" not in met[0]
+    assert c.ask("inspectd.review.next", recipe_id="disc", reviewer="Ada")["candidate"]["candidate_id"] == names[0]
