@@ -113,7 +113,7 @@ def test_a_process_that_is_killed_is_an_error_that_says_what_to_do() -> None:
 
 
 def test_what_a_maker_refuses_reaches_the_caller_behind_what_came_before_it() -> None:
-    found = []
+    found: list[Draft] = []
     with pytest.raises(DataError, match="no place"):
         found.extend(made(Bench(BACKGROUNDS, poor=0), 3))
     drafts = made(Bench(BACKGROUNDS, poor=2), 5)
