@@ -2,7 +2,8 @@
 
 Each is a genuine draft that was spoilt in its pixels alone, so that neither its severity nor its provenance gives it
 away: one has to look. Its scores are measured on what it shows, like all others', and reviewers see ranks instead of
-them, in an order with chance in it (:mod:`trainer.doubt`). Whoever accepts one can't have a training set issued (see :mod:`cell.store.gate`).
+them, in an order with chance in it (:mod:`trainer.doubt`). Whoever accepts one can't have a training set issued (see
+:mod:`cell.store.gate`).
 """
 
 from __future__ import annotations
