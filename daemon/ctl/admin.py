@@ -164,7 +164,8 @@ def _model(session: Session) -> str:
 
 
 def _conditions(session: Session) -> str:
-    found = session.daemon("inspectd.status")["conditions"]
+    conditions = session.daemon("inspectd.status")["conditions"]
+    found = [condition for condition in conditions if not condition["resolved_at"]]
     if found:
         raise DataError("; ".join(f"{condition['name']}: {condition['message']}" for condition in found))
     return "none"

@@ -41,7 +41,14 @@ def status(context: typer.Context) -> None:
     render.line(f"inspectd {found['version']} - {found['cell_name']} ({kind})")
     render.facts(_facts(found, trainer))
     for condition in found["conditions"]:
-        render.line(f"  ! {condition['name']}: {condition['message']}")
+        render.line(_told(condition))
+
+
+def _told(condition: dict[str, Any]) -> str:
+    """Return a condition's line: what is over and only waits to be confirmed must not look like what is wrong now."""
+    over = condition["resolved_at"]
+    mark, end = ("-", f" (over since {render.when(over)}; inspectctl confirm)") if over else ("!", "")
+    return f"  {mark} {condition['name']}: {condition['message']}{end}"
 
 
 def trigger(

@@ -55,8 +55,8 @@ def _results(site: Site, most: int) -> list[dict[str, Any]]:
 
 def _absence(site: Site, verdict: Verdict, status: dict[str, Any]) -> str:
     """Return why a part has no picture, and what would give it one."""
-    for condition in status.get("conditions", []):
-        if isinstance(condition, dict) and condition.get("name") in _ARCHIVE_TROUBLE:
+    for condition in _open(status):
+        if condition.get("name") in _ARCHIVE_TROUBLE:
             return f"No picture of this part is kept: {condition.get('message', '')}."
     if (status.get("archive") or {}).get("waiting"):
         return "The pictures of this part are being written; they will stand here in a moment."
@@ -114,7 +114,7 @@ def _status(status: dict[str, Any]) -> Answer:
     return {
         "counts": status.get("counts", {}),
         "facts": [fact for fact in facts if fact[1]],
-        "conditions": [_condition(condition) for condition in status.get("conditions", [])],
+        "conditions": [str(condition.get("message", "")) for condition in _open(status)],
     }
 
 
@@ -124,8 +124,10 @@ def _named(value: object) -> str:
     return str(value or "")
 
 
-def _condition(value: object) -> str:
-    return str(value.get("message", "")) if isinstance(value, dict) else str(value)
+def _open(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what is wrong now; what is over and waits to be confirmed is for ``inspectctl status``."""
+    found = [condition for condition in status.get("conditions", []) if isinstance(condition, dict)]
+    return [condition for condition in found if not condition.get("resolved_at")]
 
 
 ROUTES = [

@@ -115,6 +115,18 @@ def test_the_status_reads_like_systemctl(run: Run) -> None:
     assert json.loads(out)["trainer"]["running"] is None
 
 
+def test_what_is_over_does_not_look_like_what_is_wrong_now(run: Run, cell: tuple[Settings, Cell]) -> None:
+    conditions = cell[1].daemon.conditions
+    conditions.raise_("lamp", "a lamp is weak")
+    assert "  ! lamp: a lamp is weak\n" in run("status")[1]
+    conditions.resolve("lamp")
+    (line,) = (line for line in run("status")[1].splitlines() if "lamp" in line)
+    assert line.startswith("  - lamp: a lamp is weak (over since 2")
+    assert "lamp" not in "".join(run("selftest")[1:])
+    run("confirm", "a new one")
+    assert "lamp" not in run("status")[1]
+
+
 REFUSED = [
     (("results", "show", "j99999999"), 66),
     (("recipe", "prepare", "nosuch"), 66),

@@ -72,6 +72,11 @@ def test_the_page_asks_for_what_it_does_not_have(tmp_path: Path) -> None:
             assert "results" not in again
             assert again["status"]["counts"]["OK"] == 1
 
+            cell.daemon.conditions.raise_("lamp", "a lamp is weak")
+            assert http.get("/api/live").json()["status"]["conditions"] == ["a lamp is weak"]
+            cell.daemon.conditions.resolve("lamp")
+            assert http.get("/api/live").json()["status"]["conditions"] == [], "it waits to be confirmed"
+
 
 @pytest.mark.browser
 def test_a_part_without_a_picture_says_why_and_what_to_do(tmp_path: Path, page: Any) -> None:
