@@ -9,7 +9,8 @@
                                                            data.yaml
 
 Pixels stay as the camera gave them: PNG with 8 or 16 bits. A part under several lights gives one picture for each
-channel, ``NAME_<channel>.png``, with the same mask. Candidates that nobody accepted, and planted ones, are left out.
+channel, ``NAME_<channel>.png``, with the same mask. Candidates that nobody accepted, planted ones, and those on a
+background that was withdrawn are left out.
 Several defects on a part are annotations of their own, each of its class; in the MVTec tree, which has one class a
 picture, those of several classes lie under ``combined``, as in MVTec AD itself.
 """
@@ -79,7 +80,12 @@ def export(
 
 def _pictures(store: LearningStore, recipe: Recipe, cancelled: Callable[[], bool]) -> Iterator[_Picture]:
     accepted = store.candidates.list(recipe.recipe_id, state=CandidateState.ACCEPTED, limit=1_000_000)
-    candidates = [row.candidate for row in accepted if not row.candidate.planted_bad]
+    gone = store.withdrawals.of(recipe.recipe_id)
+    candidates = [
+        row.candidate
+        for row in accepted
+        if not row.candidate.planted_bad and row.candidate.provenance.background_id not in gone
+    ]
     if not candidates:
         raise DataError(f"no candidate of {recipe.recipe_id} is accepted yet; review some first")
     for background in store.backgrounds(recipe.recipe_id, Split.LEARN):

@@ -14,6 +14,7 @@ from cell.process import Cause
 from cell.store.learning import LearningStore
 from tests.store.helpers import RECIPE, fill, open_state, review, stack_of
 from trainer.backgrounds import for_candidates, told
+from trainer.exporting import export
 
 
 @pytest.fixture
@@ -59,3 +60,19 @@ def test_a_withdrawn_background_is_kept_but_nothing_new_is_made_with_it(store: L
     assert "b000002" in left
     # A model that was trained before can still be deployed: a line does not stop for it.
     store.gate.verify_training_set(before)
+
+
+def test_what_stands_on_a_withdrawn_background_is_not_exported(store: LearningStore, tmp_path: Path) -> None:
+    candidates = fill(store, candidates=4)
+    for candidate in candidates:
+        review(store, candidate.candidate_id)
+    on_it = {one.candidate_id for one in candidates if one.provenance.background_id == "b000001"}
+    assert 0 < len(on_it) < len(candidates)
+    export(store, RECIPE, "coco", tmp_path / "before")
+    assert store.withdrawals.add("b000001", "reported bad by plc", "plc")
+    export(store, RECIPE, "coco", tmp_path / "after")
+    before, after = ({file.name for file in (tmp_path / name / "images").iterdir()} for name in ("before", "after"))
+    gone = {name for name in before - after if name.startswith(("b000001", *on_it))}
+    assert gone == before - after
+    assert {one.candidate_id for one in candidates} - on_it <= {name.split("_")[0].split(".")[0] for name in after}
+    assert not any(name.startswith(("b000001", *on_it)) for name in after)
