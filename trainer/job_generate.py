@@ -53,17 +53,7 @@ def generate(context: JobContext) -> dict[str, Any]:
     backgrounds = _backgrounds(context, found)
     per_class, spoilt = plant(len(classes), parameters)
     stored = len(store.candidates.list(recipe.recipe_id, job_id=context.job.job_id, limit=per_class * len(classes)))
-    request = GenerateRequest(
-        arm=parameters.arm,
-        per_class=per_class,
-        classes=classes,
-        random_seed=parameters.random_seed,
-        workers=context.settings.trainer.threads,
-        control=parameters.general(),
-        class_control=parameters.class_control,
-        randomise=parameters.randomise,
-        adapters_from=parameters.adapters_from or "",
-    )
+    request = _request(parameters, per_class, classes, context.settings.trainer.threads)
     judging = Judging(context, backgrounds)
     drafts = make_candidates(
         request,
@@ -92,6 +82,20 @@ def generate(context: JobContext) -> dict[str, Any]:
     stale = len(store.backgrounds(recipe.recipe_id, Split.LEARN)) - len(backgrounds)
     return _result(context, per_class * len(classes), request, judging) | (
         {"stale_backgrounds_left_out": stale} if stale else {}
+    )
+
+
+def _request(parameters: GenerateParameters, per_class: int, classes: tuple[str, ...], workers: int) -> GenerateRequest:
+    return GenerateRequest(
+        arm=parameters.arm,
+        per_class=per_class,
+        classes=classes,
+        random_seed=parameters.random_seed,
+        workers=workers,
+        control=parameters.general(),
+        class_control=parameters.class_control,
+        randomise=parameters.randomise,
+        adapters_from=parameters.adapters_from or "",
     )
 
 

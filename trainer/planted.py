@@ -43,6 +43,9 @@ def spoil(draft: Draft, background: Stack, allowed: Mask, bit_depth: int, rng: n
     :param allowed: (H, W) bool, where a defect may lie on it.
     """
     kind = ("checkerboard", "stripes", "beside")[int(rng.integers(3))]
+    if draft.provenance.randomised and kind == "beside":
+        # The good part was never taken that way, so the genuine defect can't be taken out: it goes under a pattern.
+        kind = "stripes"
     mask = _beside(allowed, rng) if kind == "beside" else None
     stack, others = _without_first(draft, background)
     if mask is not None:
@@ -66,12 +69,15 @@ def spoil(draft: Draft, background: Stack, allowed: Mask, bit_depth: int, rng: n
 def _without_first(draft: Draft, background: Stack) -> tuple[Stack, Mask]:
     """Return the picture without the defect that a draft is named for, and the mask of its others."""
     others = np.zeros_like(draft.mask)
+    if draft.provenance.randomised and not draft.regions:
+        return draft.stack.copy(), others
     if not draft.regions:
         return background.copy(), others
     stack = draft.stack.copy()
     rows, columns = draft.regions[0].window
     near = draft.regions[0].support
-    stack[:, rows, columns] = np.where(near, background[:, rows, columns], stack[:, rows, columns])
+    if not draft.provenance.randomised:
+        stack[:, rows, columns] = np.where(near, background[:, rows, columns], stack[:, rows, columns])
     for region in draft.regions[1:]:
         others[region.window] |= region.mask
     return stack, others

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,17 @@ def test_a_spoilt_candidate_keeps_the_promises_of_the_store_and_looks_wrong(seed
     assert beside or np.median(steps) == 255
     # Numbers and provenance are the genuine one's: a reviewer has to look.
     assert (bad.scores, bad.severity, bad.provenance) == (genuine.scores, genuine.severity, genuine.provenance)
+
+
+def test_a_spoilt_one_of_an_altered_picture_is_altered_as_well() -> None:
+    genuine = draft()
+    provenance = genuine.provenance.model_copy(update={"randomised": {"noise": 0.1}})
+    altered = replace(genuine, stack=genuine.stack // 2 + 1, provenance=provenance)
+    for seed in range(12):
+        bad = spoil(altered, BACKGROUND, WITH_CARRIER, 8, np.random.default_rng(seed))
+        assert np.array_equal(bad.stack[:, ~bad.support], altered.stack[:, ~bad.support])
+        steps = np.abs(np.diff(bad.stack[0].astype(int), axis=0))[bad.mask[1:] & bad.mask[:-1]]
+        assert np.median(steps) == 255
 
 
 def test_every_kind_comes_up() -> None:
