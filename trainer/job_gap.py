@@ -111,10 +111,12 @@ def _candidates(context: JobContext, parameters: GapParameters) -> list[Candidat
     found = context.store.candidates.list(
         context.recipe.recipe_id, job_id=parameters.job_id or "", limit=_MOST_CANDIDATES
     )
+    gone = context.store.withdrawals.of(context.recipe.recipe_id)
     return [
         row
         for row in found
         if not row.candidate.planted_bad
+        and row.candidate.provenance.background_id not in gone
         # A picture that was altered as a whole differs from real ones on purpose.
         and not row.candidate.provenance.randomised
         and row.state is not CandidateState.REJECTED
