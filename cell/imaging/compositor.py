@@ -44,7 +44,7 @@ class Composite:
     clipped_share: float  # of the mask's pixels, on any channel
 
 
-def compose(
+def compose(  # noqa: PLR0913 (all of it makes one picture)
     background: Stack,
     contrast: Maps,
     soft: NDArray[np.float32],
@@ -54,6 +54,7 @@ def compose(
     *,
     texture_kept: float,
     noise_share: float,
+    surface: Maps | None = None,
 ) -> Composite:
     """Put a defect on a window of a background.
 
@@ -62,11 +63,13 @@ def compose(
     :param soft: (h, w) float32 in [0, 1]; the support is where it is above 0.
     :param texture_kept: share in [0, 1] of the background's fine texture that shows through the defect.
     :param noise_share: share in [0, 1] of the noise variance that `contrast` itself carries.
+    :param surface: (K, h, w) float32 DN, what the defect lies on where that is not `background` as it is (its lay ends
+        at a chip); only what is inside the support counts.
     :raises DataError: when the shapes do not belong together or the support is empty.
     """
     _check(background, contrast, soft, calibration)
     support = soft > 0
-    original = background.astype(np.float32)
+    original = background.astype(np.float32) if surface is None else surface
     fine = log_contrast.fine_texture(original, _FINE_SIGMA)
     smooth = original - fine
     signal = log_contrast.apply(smooth, contrast * soft, bit_depth)

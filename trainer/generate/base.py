@@ -135,12 +135,14 @@ class Appearance:
     """What an arm makes: the log contrast (K, h, w), and how much of the background's own texture shows through.
 
     `texture_kept` 1 leaves the background's texture and noise in place, 0 replaces them by what `contrast` carries.
-    `noise_share` is the share of the sensor's noise variance that `contrast` carries already.
+    `noise_share` is the share of the sensor's noise variance that `contrast` carries already. `lay_kept` is how many
+    times as strong the streaks of the surface's lay are in the defect, None where nobody knows: they stay as they are.
     """
 
     contrast: LogContrast
     texture_kept: float
     noise_share: float
+    lay_kept: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,7 +29,7 @@ from trainer.generate import big_views, lora
 from trainer.generate.base import Appearance, Cancelled, GenerateRequest, ReportProgress, Scene, Shape
 from trainer.generate.inpainter import Inpainter
 from trainer.generate.looks import Look, distance_of
-from trainer.generate.procedural import Procedural, texture_share
+from trainer.generate.procedural import Procedural, on_surface
 from trainer.generate.spectrum import as_the_seeds
 
 #: Fitting steps for each that the request names: its number is meant for the compact network, twenty times faster to
@@ -96,7 +96,7 @@ class StableDiffusion:
         added = _as_strong(painted, look, distance) - smooth
         added = as_the_seeds(look, added, distance, rng)
         log = (severity * (smooth + added * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
-        return Appearance(log, *texture_share(self._scene, window, log, distance, look))
+        return on_surface(self._scene, window, log, distance, look)
 
     def _paint(
         self,

@@ -42,4 +42,5 @@ class CopyPaste:
         at = shape.source - np.asarray(look.corner, np.float32)[:, None, None]
         pasted = np.stack([ndimage.map_coordinates(channel, at, order=1, mode="nearest") for channel in look.contrast])
         # The seed brings its own texture and its camera's noise, as far as interpolation leaves it.
-        return Appearance((severity * pasted).astype(np.float32), texture_kept=0.0, noise_share=_LEFT)
+        lay = None if look.streaks is None else 0.0
+        return Appearance((severity * pasted).astype(np.float32), texture_kept=0.0, noise_share=_LEFT, lay_kept=lay)

@@ -41,14 +41,15 @@ class Lay:
         return self.direction_deg if self.known else 0.0
 
 
-def lay_at(stack: Stack, surface: Mask, row: float, column: float) -> Lay:
+def lay_at(stack: Stack, surface: Mask, row: float, column: float, reach: int = _REACH) -> Lay:
     """Return the lay about a place.
 
     :param stack: (K, H, W) DN; :param surface: (H, W) bool, pixels that show undisturbed surface.
+    :param reach: half the side of the window that is looked at, pixels.
     """
     height, width = surface.shape
-    top, left = max(0, round(row) - _REACH), max(0, round(column) - _REACH)
-    window = slice(top, min(height, round(row) + _REACH + 1)), slice(left, min(width, round(column) + _REACH + 1))
+    top, left = max(0, round(row) - reach), max(0, round(column) - reach)
+    window = slice(top, min(height, round(row) + reach + 1)), slice(left, min(width, round(column) + reach + 1))
     inside = ndimage.binary_erosion(surface[window], iterations=_RIM)
     if inside.sum() < _LEAST_PIXELS:
         return Lay(0.0, 0.0)

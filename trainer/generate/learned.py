@@ -31,7 +31,7 @@ from trainer.generate.base import Appearance, Cancelled, GenerateRequest, Report
 from trainer.generate.canvas import Canvas, canvas_of
 from trainer.generate.lessons import Lesson, lesson
 from trainer.generate.looks import Look, distance_of
-from trainer.generate.procedural import Procedural, texture_share
+from trainer.generate.procedural import Procedural, on_surface
 from trainer.generate.spectrum import as_the_seeds
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -117,7 +117,7 @@ class Learned(ABC, Generic[Network]):
             added = canvas.back(self._added(self._networks[defect_class], canvas, planned, rng))
         added = as_the_seeds(look, added, distance, rng, canvas.scale)
         log = (severity * (smooth + added * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
-        return Appearance(log, *texture_share(self._scene, window, log, distance, look))
+        return on_surface(self._scene, window, log, distance, look)
 
     def _path(self, looks: list[Look]) -> Path:
         return weights.path_of(self._folder, self._base, looks, self._request.fit_steps, self._request.random_seed)

@@ -20,6 +20,7 @@ from cell.imaging.contrast import Maps
 from trainer.generate.base import Scene, SeedSample, Shape
 from trainer.generate.flank import BINS, Slopes, depth_of, flank_of, lit, slopes_of
 from trainer.generate.plan import Outline, outline_of, signed_distance
+from trainer.generate.streaks import Streaks, streaks_of
 
 _MARGIN = 12
 #: Coarsest texture (Gaussian sigma, pixels) that is drawn with random phases.
@@ -28,6 +29,8 @@ COARSEST = 5.0
 _RIM, _FEWEST = 2, 12
 #: Variance of a texture over the sensor's noise below which there is none to speak of.
 TEXTURE_ABOVE_NOISE = 0.1
+#: Where its variance is that many times the usual one a surface has a mark on it; so many pixels are needed to tell.
+_MARKED, _MARKS_FROM = 1.5, 2000
 #: Texture finer than this many pixels (Gaussian sigma) is compared with the surroundings'.
 _FINE = 2.0
 
@@ -49,7 +52,8 @@ class Look:
     what the flanks add to it;
     `texton` (K, a, b) what the course leaves over, scaled so that white noise convolved with it has that texture;
     `structure` (K,) the spread of what is coarser; `fine_ratio` is fine texture inside over outside, `background`
-    (K, h, w) the texture of the estimated background, `level` (K,) DN its mean inside the outline.
+    (K, h, w) the texture of the estimated background, `level` (K,) DN its mean inside the outline; `streaks` is what
+    becomes of the surface's lay, None where that can't be told.
     """
 
     outline: Outline
@@ -63,6 +67,7 @@ class Look:
     structure: NDArray[np.float32]
     fine_ratio: float
     level: NDArray[np.float32]
+    streaks: Streaks | None = None
 
     @property
     def seed(self) -> SeedSample:
@@ -87,6 +92,7 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
     sensor = sensor_noise(stack, scene)
     whole = np.zeros_like(seed.mask)
     whole[window] = mask
+    streaks = streaks_of(seed.stack, seed.mask, whole, part, scene.recipe.bit_depth)
     return Look(
         outline=outline_of(seed, whole, part),
         contrast=log,
@@ -95,10 +101,11 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
         distance=distance,
         course=course,
         slopes=slopes,
-        texton=_texton(rest, mask, known & ~marked, sensor),
+        texton=_texton(rest, mask, known & ~marked, sensor, streaks),
         structure=structure_of(rest, mask).std(axis=1),
         fine_ratio=_fine_ratio(log, mask, known & ~marked, sensor),
         level=background[:, mask].mean(axis=1),
+        streaks=streaks,
     )
 
 
@@ -208,16 +215,21 @@ def sensor_noise(stack: Stack, scene: Scene) -> Maps:
     return np.stack(variances).astype(np.float32)
 
 
-def _texton(rest: Maps, mask: Mask, around: Mask, sensor: Maps) -> Maps:
+def _texton(rest: Maps, mask: Mask, around: Mask, sensor: Maps, streaks: Streaks | None) -> Maps:
     """Return the defect's own texture, (K, a, b), of unit energy times the spread it adds to the surface's.
 
     What is coarser than half the outline's radius, or than `COARSEST`, is structure and not texture: with random
     phases it would come back as clouds. Nor is it texture that the sensor's noise is a larger share of less light
-    (`sensor`, see :func:`sensor_noise`), or what a mean course leaves over of the outline itself.
+    (`sensor`, see :func:`sensor_noise`), what a mean course leaves over of the outline itself, or the surface's lay as
+    far as the defect leaves or lifts it.
     """
     inside, coarse = without_structure(rest, mask, COARSEST)
+    if streaks is not None and streaks.kept < 1.0:
+        mask = _unmarked(inside, mask)
     surface = (rest - ndimage.gaussian_filter(rest, (0, coarse, coarse)))[:, around]
     base = surface.var(axis=1) if around.sum() >= _FEWEST else np.zeros(len(rest), np.float32)
+    if streaks is not None:
+        base = streaks.left(base)
     core = ndimage.binary_erosion(mask, iterations=_RIM)
     core = core if core.sum() >= _FEWEST else mask
     more = np.maximum(sensor[:, core].mean(axis=1) - (sensor[:, around].mean(axis=1) if around.any() else 0.0), 0.0)
@@ -230,6 +242,17 @@ def _texton(rest: Maps, mask: Mask, around: Mask, sensor: Maps) -> Maps:
     energy = np.sqrt((cut**2).sum(axis=(1, 2), keepdims=True))
     texton: Maps = (cut / np.maximum(energy, 1e-9) * spread[:, None, None]).astype(np.float32)
     return texton
+
+
+def _unmarked(texture: Maps, mask: Mask) -> Mask:
+    """Return where a mask's texture (K, h, w) is as strong as it mostly is: a stamped number is none of it, (h, w)."""
+    if mask.sum() < _MARKS_FROM:
+        return mask
+    weight = mask.astype(np.float32)
+    near = ndimage.gaussian_filter((texture**2).sum(axis=0) * weight, COARSEST, mode="constant")
+    near /= ndimage.gaussian_filter(weight, COARSEST, mode="constant") + 1e-6
+    usual: Mask = mask & (near <= _MARKED * np.median(near[mask]))
+    return usual
 
 
 def _fine_ratio(log: Maps, mask: Mask, around: Mask, sensor: Maps) -> float:

@@ -24,6 +24,7 @@ from trainer.generate.looks import Look
 from trainer.generate.outlines import longest, orientation
 from trainer.generate.severity import Gauge, median_strength, scaled
 from trainer.generate.sharpness import Fitting, fitted, fitting_of, widened
+from trainer.generate.streaks import under_defect
 
 VERSION = "2"
 #: Attempts for one candidate before the class is given up: almost every attempt succeeds.
@@ -214,6 +215,7 @@ class Maker:
             rng,
             texture_kept=look.texture_kept,
             noise_share=look.noise_share,
+            surface=under_defect(window, soft, background.allowed[shape.window], look.lay_kept, scene.recipe.bit_depth),
         )
         if reason := _broken(made, shape):
             return reason

@@ -24,6 +24,10 @@ from trainer.generate.looks import (
     render,
     sensor_noise,
 )
+from trainer.generate.streaks import under_defect
+
+#: Two seeds' courses are mixed only when the mean of both is this strong, of the weaker one.
+_LEAST_MIXED = 0.85
 
 
 class Procedural:
@@ -54,12 +58,13 @@ class Procedural:
         smooth = self.smooth(defect_class, shape, distance, rng)
         rough = random_phase(look.texton, (distance.shape[0], distance.shape[1]), rng)
         log = (severity * (smooth + rough * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
-        return Appearance(log, *texture_share(self._scene, window, log, distance, look))
+        return on_surface(self._scene, window, log, distance, look)
 
     def smooth(self, defect_class: str, shape: Shape, distance: NDArray[np.float32], rng: np.random.Generator) -> Maps:
         """Return the course of the shape's seed, moved towards another seed's, without texture; (K, h, w)."""
         look = self.pick(defect_class, shape)
-        other = self._looks[defect_class][int(rng.integers(len(self._looks[defect_class])))]
+        alike = [one for one in self._looks[defect_class] if mixable(look.course, one.course)]
+        other = alike[int(rng.integers(len(alike)))]
         share = float(rng.uniform(0.0, 0.5))
         flank = (1 - share) * self._flank(defect_class, look) + share * self._flank(defect_class, other)
         return render((1 - share) * look.course + share * other.course, distance) + lit(flank, distance)
@@ -72,23 +77,35 @@ class Procedural:
         return next(look for look in self._looks[defect_class] if look.seed.seed_id == shape.seed_ids[0])
 
 
-def texture_share(
-    scene: Scene, window: Stack, log: Maps, distance: NDArray[np.float32], look: Look
-) -> tuple[float, float]:
-    """Return how much of the background's fine texture has to stay, and the share of noise the contrast carries: none.
+def mixable(course: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    """Return whether two courses (K, BINS) may be mixed: a bright chip and a dark one give a chip that nobody sees."""
+    weaker = min(float(np.linalg.norm(course)), float(np.linalg.norm(other)))
+    return other is course or float(np.linalg.norm(course + other)) / 2 >= _LEAST_MIXED * weaker
+
+
+def on_surface(scene: Scene, window: Stack, log: Maps, distance: NDArray[np.float32], look: Look) -> Appearance:
+    """Return a contrast with how much of the background's texture stays; it carries none of the sensor's noise.
 
     The fine texture inside a defect, without the sensor's noise, is to be `look.fine_ratio` times that of the
-    surroundings; what the generated contrast does not bring has to come from the background. Where the surface shows no
-    texture above its noise all of it stays: the compositor brings the noise to the law.
+    surroundings; what the generated contrast does not bring has to come from the background, after the defect did to
+    the background's lay what it does. Where the surface shows no texture above its noise all of it stays: the
+    compositor brings the noise to the law.
     """
-    own = contrast.of(
-        window, contrast.fill(window.astype(np.float32), np.ones(distance.shape, np.bool_)), scene.recipe.bit_depth
-    )
+    lay = None if look.streaks is None else look.streaks.kept
     sensor = float(sensor_noise(window, scene).mean())
-    outside = fine_variance(own, np.ones(distance.shape, np.bool_)) - sensor
+    outside = _own_texture(window.astype(np.float32), scene) - sensor
     if outside < TEXTURE_ABOVE_NOISE * sensor:
-        return 1.0, 0.0
+        return Appearance(log, 1.0, 0.0, lay)
     inside = distance > 0
     made = fine_variance(log, inside) if inside.sum() >= 12 else 0.0
-    kept = min(look.fine_ratio, 1.5) ** 2 - made / outside
-    return float(np.sqrt(np.clip(kept, 0.0, 1.0))), 0.0
+    everywhere = np.ones(distance.shape, np.bool_)
+    lit = under_defect(window, np.ones_like(distance), everywhere, lay, scene.recipe.bit_depth)
+    under = max(_own_texture(lit, scene) - sensor, TEXTURE_ABOVE_NOISE * sensor)
+    kept = (min(look.fine_ratio, 1.5) ** 2 * outside - made) / under
+    most = 1.0 if lay is None else min(lay, 1.0)
+    return Appearance(log, min(float(np.sqrt(max(kept, 0.0))), most), 0.0, lay)
+
+
+def _own_texture(pixels: Maps, scene: Scene) -> float:
+    everywhere = np.ones(pixels.shape[1:], np.bool_)
+    return fine_variance(contrast.of(pixels, contrast.fill(pixels, everywhere), scene.recipe.bit_depth), everywhere)

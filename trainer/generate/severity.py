@@ -93,18 +93,25 @@ class Gauge:
         return float(np.sqrt(low * high))
 
 
+#: A surface that a defect replaces altogether comes back when the defect fades.
+_LEAST_RATIO = 0.01
+
+
 def scaled(look: Appearance, factor: float) -> Appearance:
     """Return an appearance of `factor` times the log contrast, texture and all.
 
     The stronger a defect, the less of the surface's own texture it leaves: an appearance whose texture is `r` times the
     surface's has `r ** factor` times, so that next to nothing changes when the defect is next to nothing. What of that
-    the contrast does not bring, the background keeps. Where all of it comes with the contrast, r is taken as 1.
+    the contrast does not bring, the background keeps. Where all of it comes with the contrast, r is taken as 1. The lay
+    is kept or lifted in proportion, as far as it is at the factor 1 at most.
     """
     if factor == 1.0:
         return look
     own = look.texture_kept**2 / (1.0 - look.noise_share) if look.noise_share < 1.0 else 0.0
-    ratio = own if own > 0.0 else 1.0
+    ratio = 1.0 if own == 0.0 and look.noise_share > 0.0 else max(own, _LEAST_RATIO)
     wanted, brought = ratio**factor, factor**2 * look.noise_share * ratio
     kept = float(np.sqrt(np.clip(wanted - brought, 0.0, 1.0)))
     share = float(min(1.0, brought / wanted))
-    return replace(look, contrast=(factor * look.contrast).astype(np.float32), texture_kept=kept, noise_share=share)
+    lay = None if look.lay_kept is None else 1.0 + min(factor, 1.0) * (look.lay_kept - 1.0)
+    contrast = (factor * look.contrast).astype(np.float32)
+    return replace(look, contrast=contrast, texture_kept=kept, noise_share=share, lay_kept=lay)

@@ -147,7 +147,7 @@ def fitted(
     weight = np.maximum(soft, 1e-3)
     log = np.where(soft > 0, np.log1p(np.maximum(light, -0.995)) / weight, 0.0).astype(np.float32)
     kept = _white_left(blur)
-    return Appearance(log, look.texture_kept, look.noise_share * kept), soft
+    return replace(look, contrast=log, noise_share=look.noise_share * kept), soft
 
 
 def _distance(shape: Shape) -> NDArray[np.float64]:
