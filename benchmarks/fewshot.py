@@ -8,8 +8,9 @@ interrupted goes on where it was. The arm ``oracle`` is the upper bound that the
 defects there are: it also learns from the labelled test parts, in folds by part, so that every test part is scored by a
 model that never saw it, and with as many more updates as it has more defective parts; it freezes no threshold. With
 ``--inner`` the cross-validation's figures are printed and the test is not touched: by them, and never by the test, is
-anything chosen: the one `--ratio` for all arms too. How `augment` and `balanced` differ from `real` stands in
-:mod:`benchmarks._classic`.
+anything chosen: the one `--ratio` for all arms too. ``--leave-out SHARE`` takes real seed parts away from what the
+detector learns from, while what was generated from all of them stays: how many real ones may be missing. How `augment`
+and `balanced` differ from `real` stands in :mod:`benchmarks._classic`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import _layout
 from benchmarks._arms import ARMS, BALANCED, Synthetic, export_synthetic, synthesise
 from benchmarks._classic import balanced
@@ -32,7 +35,7 @@ from benchmarks._figures import at_threshold, figures
 from benchmarks._layout import Product
 from benchmarks._pixels import PixelsByPart
 from cell.defects import Sample
-from cell.errors import InspectdError
+from cell.errors import DataError, InspectdError
 from cell.imaging.preprocess import Preprocessing
 from cell.jobs import Progress
 from cell.store.files import make_folder
@@ -51,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.inner and (options.arm == ORACLE or not options.folds):
         parser.error("--inner needs an arm other than oracle and --folds above 0")
+    if options.arm == ORACLE and options.leave_out:
+        parser.error("--leave-out needs an arm other than oracle, which learns from all the real defects")
+    if options.leave_out_class and not options.leave_out:
+        parser.error("--leave-out-class needs --leave-out SHARE")
     try:
         result = run(options)
     except InspectdError as error:
@@ -111,6 +118,7 @@ def _result(
         "batch": config.batch,
         "start": config.start,
         # No arm without pictures of its own has a share of them.
+        "left_out": _told_left_out(options, product),
         "ratio": config.sampling.synthetic_share if known.get("synthetic") else None,
         "scored_on": "learning parts, by cross-validation" if options.inner else "test",
         **known,
@@ -127,7 +135,35 @@ def _learning_parts(
         made = synthesise(options.arm, product, options.per_class, options.seed, _reporter(options.quiet))
         if options.export:
             export_synthetic(made.samples, product.classes, options.export)
-    return [*product.seeds, *product.backgrounds, *made.samples], made
+    missing = left_out_parts(product, options.leave_out, options.leave_out_class, options.seed)
+    kept = [one for one in product.seeds if one.group not in missing]
+    return [*kept, *product.backgrounds, *made.samples], made
+
+
+def left_out_parts(product: Product, share: float, defect_class: str | None, seed: int) -> frozenset[str]:
+    """Return the seed parts, of one class or of each, that the detector does not learn from; drawn by the seed.
+
+    :raises DataError: when the product has no such class.
+    """
+    if defect_class is not None and defect_class not in product.classes:
+        raise DataError(
+            f"{product.name} has no class {defect_class}; leave out one of {', '.join(product.classes)} or of all"
+        )
+    rng = np.random.default_rng([seed, 0x1EF7])
+    missing: set[str] = set()
+    for name in product.classes:
+        parts = sorted({one.group for one in product.seeds if truth_of(one, product.classes) == name})
+        order = rng.permutation(len(parts))
+        if defect_class in {None, name}:
+            missing |= {parts[place] for place in order[: round(share * len(parts))]}
+    return frozenset(missing)
+
+
+def _told_left_out(options: argparse.Namespace, product: Product) -> dict[str, Any] | None:
+    if not options.leave_out:
+        return None
+    parts = left_out_parts(product, options.leave_out, options.leave_out_class, options.seed)
+    return {"share": options.leave_out, "class": options.leave_out_class, "parts": sorted(parts)}
 
 
 def _validate(
@@ -280,6 +316,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of the crops of a class's defects, those from its synthetic images; choose it with --inner",
     )
+    parser.add_argument(
+        "--leave-out",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="of the real seed parts of each class, those that the detector does not see; synthetic ones stay",
+    )
+    parser.add_argument("--leave-out-class", metavar="CLASS", help="leave out parts of this class alone")
     parser.add_argument("--updates", type=int, default=0, help="of the network; default: FitConfig's")
     parser.add_argument("--batch", type=int, default=0, help="crops of an update; default: FitConfig's")
     parser.add_argument(

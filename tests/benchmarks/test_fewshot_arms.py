@@ -117,7 +117,7 @@ def test_one_share_of_synthetic_crops_is_taken_recorded_and_told_apart(
     assert {0.75, usual} <= set(shares)
     capsys.readouterr()
     assert fewshot_table.main([*runs, "--against", "balanced"]) == 0
-    rows = [row.split("|")[1].strip() for row in capsys.readouterr().out.splitlines()[2:]]
+    rows = [row.split("|")[1].strip() for row in capsys.readouterr().out.split("\n\n")[0].splitlines()[2:]]
     assert rows == [f"augment@{usual:g}", "augment@0.75", "balanced"]
     with pytest.raises(SystemExit):
         fewshot.main(["--data", str(folder), "--ratio", "1.5"])
