@@ -136,6 +136,7 @@ def test_left_out_parts_are_not_learned_but_what_was_made_of_them_is(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[Sequence[Sample]] = []
+
     def noted(*given: Any) -> HoldOut:
         learned.append(given[3])
         return hold_out(*given)
