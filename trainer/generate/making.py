@@ -31,7 +31,7 @@ VERSION = "2"
 _ATTEMPTS = 25
 _LEAST_PIXELS = 4
 #: Least share of the planned outline that must be seen to have changed.
-_LEAST_SEEN = 0.2
+_LEAST_SEEN = 0.5
 _MOST_CLIPPED = 0.5
 #: Attempts that insist on a surface as bright as some seed's, and by how much it may be brighter or darker than all of
 #: them (in the logarithm): a defect that floats in the dark between two teeth is none. A class whose seeds lie on
