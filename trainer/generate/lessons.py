@@ -51,7 +51,10 @@ def lesson(look: Look) -> Lesson:
     height, width = (max(8, round(length * scale)) for length in look.distance.shape)
     distance = resized(look.distance[None], height, width)[0] * scale
     soft = np.clip(distance + 0.5, 0, 1)
-    target = resized(look.contrast, height, width) * soft / denoiser.UNIT
+    # What somebody wrote on a seed is no look of its class.
+    expected = render(look.course, look.distance) + lit(flank_of(look.slopes), look.distance)
+    contrast = np.where(look.usual | (look.distance <= 0), look.contrast, expected)
+    target = resized(contrast, height, width) * soft / denoiser.UNIT
     smooth = render(look.course, distance) + lit(flank_of(look.slopes), distance)
     background = resized(look.background, height, width)
     return Lesson(

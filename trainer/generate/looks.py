@@ -53,7 +53,8 @@ class Look:
     `texton` (K, a, b) what the course leaves over, scaled so that white noise convolved with it has that texture;
     `structure` (K,) the spread of what is coarser; `fine_ratio` is fine texture inside over outside, `background`
     (K, h, w) the texture of the estimated background, `level` (K,) DN its mean inside the outline; `streaks` is what
-    becomes of the surface's lay, None where that can't be told.
+    becomes of the surface's lay, None where that can't be told; `usual` (h, w) bool is where the inside looks as it
+    mostly does: not where somebody wrote on it.
     """
 
     outline: Outline
@@ -67,7 +68,8 @@ class Look:
     structure: NDArray[np.float32]
     fine_ratio: float
     level: NDArray[np.float32]
-    streaks: Streaks | None = None
+    streaks: Streaks | None
+    usual: Mask
 
     @property
     def seed(self) -> SeedSample:
@@ -93,6 +95,9 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
     whole = np.zeros_like(seed.mask)
     whole[window] = mask
     streaks = streaks_of(seed.stack, seed.mask, whole, part, scene.recipe.bit_depth)
+    usual = mask
+    if streaks is not None and streaks.kept < 1.0:
+        usual = _unmarked(without_structure(rest, mask, COARSEST)[0], mask)
     return Look(
         outline=outline_of(seed, whole, part),
         contrast=log,
@@ -101,11 +106,12 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
         distance=distance,
         course=course,
         slopes=slopes,
-        texton=_texton(rest, mask, known & ~marked, sensor, streaks),
-        structure=structure_of(rest, mask).std(axis=1),
+        texton=_texton(rest, mask, usual, known & ~marked, sensor, streaks),
+        structure=structure_of(rest, mask)[:, usual[mask]].std(axis=1),
         fine_ratio=_fine_ratio(log, mask, known & ~marked, sensor),
         level=background[:, mask].mean(axis=1),
         streaks=streaks,
+        usual=usual,
     )
 
 
@@ -215,7 +221,7 @@ def sensor_noise(stack: Stack, scene: Scene) -> Maps:
     return np.stack(variances).astype(np.float32)
 
 
-def _texton(rest: Maps, mask: Mask, around: Mask, sensor: Maps, streaks: Streaks | None) -> Maps:
+def _texton(rest: Maps, mask: Mask, usual: Mask, around: Mask, sensor: Maps, streaks: Streaks | None) -> Maps:
     """Return the defect's own texture, (K, a, b), of unit energy times the spread it adds to the surface's.
 
     What is coarser than half the outline's radius, or than `COARSEST`, is structure and not texture: with random
@@ -224,8 +230,7 @@ def _texton(rest: Maps, mask: Mask, around: Mask, sensor: Maps, streaks: Streaks
     far as the defect leaves or lifts it.
     """
     inside, coarse = without_structure(rest, mask, COARSEST)
-    if streaks is not None and streaks.kept < 1.0:
-        mask = _unmarked(inside, mask)
+    mask = usual
     surface = (rest - ndimage.gaussian_filter(rest, (0, coarse, coarse)))[:, around]
     base = surface.var(axis=1) if around.sum() >= _FEWEST else np.zeros(len(rest), np.float32)
     if streaks is not None:

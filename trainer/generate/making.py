@@ -26,7 +26,7 @@ from trainer.generate.severity import Gauge, median_strength, scaled
 from trainer.generate.sharpness import Fitting, fitted, fitting_of, widened
 from trainer.generate.streaks import under_defect
 
-VERSION = "2"
+VERSION = "3"
 #: Attempts for one candidate before the class is given up: almost every attempt succeeds.
 _ATTEMPTS = 25
 _LEAST_PIXELS = 4

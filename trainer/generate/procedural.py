@@ -26,8 +26,8 @@ from trainer.generate.looks import (
 )
 from trainer.generate.streaks import under_defect
 
-#: Two seeds' courses are mixed only when the mean of both is this strong, of the weaker one.
-_LEAST_MIXED = 0.85
+#: Two seeds' courses are mixed only when the cosine between them is at least this.
+_LEAST_ALIKE = 0.5
 
 
 class Procedural:
@@ -79,8 +79,8 @@ class Procedural:
 
 def mixable(course: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
     """Return whether two courses (K, BINS) may be mixed: a bright chip and a dark one give a chip that nobody sees."""
-    weaker = min(float(np.linalg.norm(course)), float(np.linalg.norm(other)))
-    return other is course or float(np.linalg.norm(course + other)) / 2 >= _LEAST_MIXED * weaker
+    least = _LEAST_ALIKE * float(np.linalg.norm(course)) * float(np.linalg.norm(other))
+    return other is course or float((course * other).sum()) >= least
 
 
 def on_surface(scene: Scene, window: Stack, log: Maps, distance: NDArray[np.float32], look: Look) -> Appearance:
