@@ -15,6 +15,8 @@ from trainer.generate.lay import Lay, folded, lay_at
 Touches = tuple[tuple[bool, bool], tuple[bool, bool]]
 
 _MARGIN, _WIDEST_MARGIN = 6, 24
+#: Standard deviation of the Gaussian that takes the steps of pixels from an outline.
+_STEPS_PX = 1.0
 #: A mask that comes so near to the part's edge, pixels, touches it.
 _NEAR_EDGE = 3
 #: Directions in which an extent is measured: the longest is missed by 0.1 % at most.
@@ -74,7 +76,7 @@ def outline_of(seed: SeedSample, mask: Mask, part: Mask) -> Outline:
         place.append(float((own.mean() - first) / max(last - first, 1)))
     return Outline(
         seed=seed,
-        distance=signed_distance(padded),
+        distance=without_steps(signed_distance(padded)),
         corner=(int(rows.min()) - margin, int(columns.min()) - margin),
         core=(cut.shape[0], cut.shape[1]),
         area=int(mask.sum()),
@@ -92,6 +94,19 @@ def signed_distance(mask: Mask) -> NDArray[np.float32]:
     distance = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
     signed: NDArray[np.float32] = distance.astype(np.float32)
     return signed
+
+
+def without_steps(distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a signed distance (h, w) whose outline has lost the steps of the pixels, with the same area inside.
+
+    Turned and enlarged, the steps of a mask drawn in pixels would be teeth.
+    """
+    smooth = ndimage.gaussian_filter(distance, _STEPS_PX, mode="nearest")
+    area = int((distance > 0).sum())
+    level = np.partition(smooth.ravel(), smooth.size - area)[smooth.size - area] if 0 < area < smooth.size else 0.0
+    # The outermost pixels inside are half a pixel or more from the outline.
+    levelled: NDArray[np.float32] = (smooth - level + 0.5).astype(np.float32)
+    return levelled
 
 
 def orientation(mask: Mask) -> float:
