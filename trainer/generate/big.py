@@ -94,8 +94,7 @@ class StableDiffusion:
         with _within_memory():
             painted = self._paint(window, smooth, distance, defect_class, rng)
         added = _as_strong(painted, look, distance) - smooth
-        added = as_the_seeds(look, added, distance, rng)
-        log = (severity * (smooth + added * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
+        log = (severity * as_the_seeds(look, smooth, added, distance, rng)).astype(np.float32)
         return on_surface(self._scene, window, log, distance, look)
 
     def _paint(

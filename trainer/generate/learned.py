@@ -115,8 +115,7 @@ class Learned(ABC, Generic[Network]):
         planned = Planned(shape, distance, smooth, look, self._looks[defect_class])
         with torch.no_grad():
             added = canvas.back(self._added(self._networks[defect_class], canvas, planned, rng))
-        added = as_the_seeds(look, added, distance, rng, canvas.scale)
-        log = (severity * (smooth + added * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
+        log = (severity * as_the_seeds(look, smooth, added, distance, rng, canvas.scale)).astype(np.float32)
         return on_surface(self._scene, window, log, distance, look)
 
     def _path(self, looks: list[Look]) -> Path:

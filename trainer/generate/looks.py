@@ -7,7 +7,7 @@ texture, of which the spectrum is kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from cell.imaging.contrast import Maps
 from trainer.generate.base import Scene, SeedSample, Shape
 from trainer.generate.flank import BINS, Slopes, depth_of, flank_of, lit, slopes_of
 from trainer.generate.plan import Outline, outline_of, signed_distance
+from trainer.generate.relief import Relief, relief_of
 from trainer.generate.streaks import Streaks, streaks_of
 
 _MARGIN = 12
@@ -50,11 +51,12 @@ class Look:
     `contrast` (K, h, w) log contrast against the estimated background, `corner` its row and column in the picture;
     `distance` (h, w) pixels to the drawn-in outline; `course` (K, BINS) mean contrast at relative depths 0..1, `slopes`
     what the flanks add to it;
-    `texton` (K, a, b) what the course leaves over, scaled so that white noise convolved with it has that texture;
-    `structure` (K,) the spread of what is coarser; `fine_ratio` is fine texture inside over outside, `background`
+    `texton` (C, a, b) what the course leaves over, scaled so that white noise convolved with it has that texture;
+    `structure` (C,) the spread of what is coarser; `fine_ratio` is fine texture inside over outside, `background`
     (K, h, w) the texture of the estimated background, `level` (K,) DN its mean inside the outline; `streaks` is what
     becomes of the surface's lay, None where that can't be told; `usual` (h, w) bool is where the inside looks as it
-    mostly does: not where somebody wrote on it.
+    mostly does: not where somebody wrote on it. Where one surface explains all lights (`relief`), texture is that
+    surface's, in the C maps of :mod:`trainer.generate.relief`; otherwise each of the K lights has its own.
     """
 
     outline: Outline
@@ -70,11 +72,18 @@ class Look:
     level: NDArray[np.float32]
     streaks: Streaks | None
     usual: Mask
+    relief: Relief | None = None
 
     @property
     def seed(self) -> SeedSample:
         """The seed that was measured."""
         return self.outline.seed
+
+    def textured(self, smooth: Maps, texture: Maps) -> Maps:
+        """Return the log contrast (K, h, w) of a smooth render (K, h, w) with texture (C, h, w) over it."""
+        if self.relief is None:
+            return smooth + texture
+        return self.relief.shown(self.relief.parts(smooth) + texture)
 
 
 def look_at(seed: SeedSample, scene: Scene) -> Look:
@@ -90,11 +99,13 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
     distance = signed_distance(mask)
     course = course_of(log, distance)
     slopes = slopes_of(log - render(course, distance), distance)
-    rest = log - render(course, distance) - lit(flank_of(slopes), distance)
-    sensor = sensor_noise(stack, scene)
+    sensor, level = sensor_noise(stack, scene), background[:, mask].mean(axis=1)
+    relief = relief_of(scene, log, mask, level, sensor)
     whole = np.zeros_like(seed.mask)
     whole[window] = mask
     streaks = streaks_of(seed.stack, seed.mask, whole, part, scene.recipe.bit_depth)
+    smooth = render(course, distance), lit(flank_of(slopes), distance)
+    rest, chance, lay = _left_over(log, smooth, sensor, streaks, relief)
     usual = mask
     if streaks is not None and streaks.kept < 1.0:
         usual = _unmarked(without_structure(rest, mask, COARSEST)[0], mask)
@@ -106,12 +117,13 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
         distance=distance,
         course=course,
         slopes=slopes,
-        texton=_texton(rest, mask, usual, known & ~marked, sensor, streaks),
+        texton=_texton(rest, mask, usual, known & ~marked, chance, lay),
         structure=structure_of(rest, mask)[:, usual[mask]].std(axis=1),
         fine_ratio=_fine_ratio(log, mask, known & ~marked, sensor),
-        level=background[:, mask].mean(axis=1),
+        level=level,
         streaks=streaks,
         usual=usual,
+        relief=relief,
     )
 
 
@@ -247,6 +259,20 @@ def _texton(rest: Maps, mask: Mask, usual: Mask, around: Mask, sensor: Maps, str
     energy = np.sqrt((cut**2).sum(axis=(1, 2), keepdims=True))
     texton: Maps = (cut / np.maximum(energy, 1e-9) * spread[:, None, None]).astype(np.float32)
     return texton
+
+
+def _left_over(
+    log: Maps, smooth: tuple[Maps, Maps], sensor: Maps, streaks: Streaks | None, relief: Relief | None
+) -> tuple[Maps, Maps, Streaks | None]:
+    """Return what a course and its flanks leave over, the sensor's noise and the lay's streaks, as texture's maps."""
+    course, flanks = smooth
+    if relief is None:
+        return log - course - flanks, sensor, streaks
+    rest, chance = relief.parts(log) - relief.parts(course + flanks), relief.noise(log, sensor)
+    if streaks is None:
+        return rest, chance, None
+    variance = relief.noise(log, np.broadcast_to(streaks.variance[:, None, None], log.shape))
+    return rest, chance, replace(streaks, variance=variance.mean(axis=(1, 2)))
 
 
 def _unmarked(texture: Maps, mask: Mask) -> Mask:

@@ -22,6 +22,7 @@ from trainer.generate.ground import Ground, ground_of
 from trainer.generate.lay import folded
 from trainer.generate.looks import Look
 from trainer.generate.outlines import longest, orientation
+from trainer.generate.relief import Lamps, agreed
 from trainer.generate.severity import Gauge, median_strength, scaled
 from trainer.generate.sharpness import Fitting, fitted, fitting_of, widened
 from trainer.generate.streaks import under_defect
@@ -245,7 +246,8 @@ class Maker:
             factor = gauge.factor(unit, asked.severity)
         if factor is None:
             return "no contrast to strengthen"
-        return scaled(look, factor), soft, gauge.of(unit, factor), gauge.of("seeds", factor)
+        strong = agreed(look, scaled(look, factor), factor, soft, window, _lamps(kept.looks, shape))
+        return strong, soft, gauge.of(unit, factor), gauge.of("seeds", factor)
 
     def _ground(self, name: str, background: BackgroundSample) -> Ground:
         key = (name, background.background_id)
@@ -315,6 +317,12 @@ def _as_bright(window: Stack, shape: Shape, looks: Sequence[Look]) -> bool:
     here = np.log(window[:, shape.mask].mean(axis=1) + 1.0)
     under = np.log(np.stack([look.level for look in looks]) + 1.0)
     return bool(((here > under.min(axis=0) - _BRIGHTER) & (here < under.max(axis=0) + _BRIGHTER)).all())
+
+
+def _lamps(looks: Sequence[Look], shape: Shape) -> Lamps | None:
+    """Return the lamps under which the shape's seed has one surface."""
+    relief = next(look.relief for look in looks if look.seed.seed_id == shape.seed_ids[0])
+    return relief.lamps if relief is not None else None
 
 
 def _seeds_direction(kept: _Class, shape: Shape) -> float:

@@ -57,7 +57,7 @@ class Procedural:
         distance = distance_of(shape)
         smooth = self.smooth(defect_class, shape, distance, rng)
         rough = random_phase(look.texton, (distance.shape[0], distance.shape[1]), rng)
-        log = (severity * (smooth + rough * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
+        log = (severity * look.textured(smooth, rough * np.clip(distance + 0.5, 0, 1))).astype(np.float32)
         return on_surface(self._scene, window, log, distance, look)
 
     def smooth(self, defect_class: str, shape: Shape, distance: NDArray[np.float32], rng: np.random.Generator) -> Maps:

@@ -28,18 +28,20 @@ _FEWEST = 12
 
 
 def as_the_seeds(
-    look: Look, added: Maps, distance: NDArray[np.float32], rng: np.random.Generator, scale: float = 1.0
+    look: Look, smooth: Maps, added: Maps, distance: NDArray[np.float32], rng: np.random.Generator, scale: float = 1.0
 ) -> Maps:
-    """Return what a network added to the render of an outline, (K, h, w), as rough and as uneven as the seed is.
+    """Return a render with what a network added to it, both (K, h, w), as rough and as uneven as the seed is.
 
     Texture gets the seed's power spectrum. What is coarser keeps its shape and is turned down to the seed's spread; an
     outline that was painted at a coarser `scale` has none: the network does not see across it.
 
     :param distance: (h, w) float32 pixels to the outline, positive inside.
     """
-    inside = distance > 0
+    inside, soft = distance > 0, np.clip(distance + 0.5, 0, 1)
     if inside.sum() < _FEWEST:
-        return added
+        return smooth + added * soft
+    if look.relief is not None:
+        added = look.relief.parts(smooth + added) - look.relief.parts(smooth)
     texture = without_structure(added, inside, COARSEST)[0]
     structure = added - texture
     made = structure[:, inside].std(axis=1)
@@ -47,7 +49,7 @@ def as_the_seeds(
     measured: Maps = (share[:, None, None] * structure + equalised(texture, inside, look.texton, rng)).astype(
         np.float32
     )
-    return measured
+    return look.textured(smooth, measured * soft)
 
 
 def equalised(texture: Maps, inside: Mask, texton: Maps, rng: np.random.Generator) -> Maps:
