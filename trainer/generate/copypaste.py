@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from cell.frames import Stack
-from cell.imaging.contrast import Maps
 from trainer.generate.base import Appearance, Cancelled, ReportProgress, Shape
+from trainer.generate.leftover import pasted
 from trainer.generate.looks import Look
-from trainer.generate.relief import turned
 
 #: Share of white noise's variance that interpolation between four pixels leaves, mean over all places between them.
 _LEFT = 4 / 9
@@ -42,19 +39,8 @@ class CopyPaste:
         """Return the contrast of the shape's own seed under the shape's own warp."""
         del window, rng  # a pasted defect does not know what it is pasted on
         look = self._looks[defect_class][shape.seed_ids[0]]
-        at = shape.source - np.asarray(look.corner, np.float32)[:, None, None]
-        share = _LEFT
-        if look.relief is None:
-            pasted = _moved(look.contrast, at)
-        else:
-            # Gloss and shadows of another turn are left out: with them a turned defect is farther from the truth.
-            lamps, parts = look.relief.lamps, _moved(look.relief.parts(look.contrast), at)
-            pasted, share = lamps.shown(turned(parts, shape.source), look.level), _LEFT * lamps.noise_left
+        share = _LEFT if look.relief is None else _LEFT * look.relief.lamps.noise_left
         # The seed brings its own texture and its camera's noise, as far as interpolation leaves it.
         lay = None if look.streaks is None else 0.0
-        return Appearance((severity * pasted).astype(np.float32), texture_kept=0.0, noise_share=share, lay_kept=lay)
-
-
-def _moved(maps: Maps, at: NDArray[np.float32]) -> Maps:
-    """Return maps (C, h, w), each pixel taken from its place `at` (2, h, w)."""
-    return np.stack([ndimage.map_coordinates(one, at, order=1, mode="nearest") for one in maps])
+        contrast = (severity * pasted(look, shape)).astype(np.float32)
+        return Appearance(contrast, texture_kept=0.0, noise_share=share, lay_kept=lay)

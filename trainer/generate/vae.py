@@ -14,21 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor, nn
 
-from cell.imaging.contrast import Maps
 from trainer.crew import Chore
 from trainer.generate import lora, weights
-from trainer.generate.alignment import aligned
 from trainer.generate.base import Cancelled, ReportProgress
 from trainer.generate.canvas import Canvas
 from trainer.generate.convolutions import Block, channels_last, inside_of, rest_of, told_of, unit_of, up
 from trainer.generate.fitting import descend
-from trainer.generate.flank import flank_of, lit
 from trainer.generate.learned import Learned, Planned
+from trainer.generate.leftover import laid_under, warped
 from trainer.generate.lessons import Lesson, crops
-from trainer.generate.looks import Look, render
 
 #: Of network and fit; another design finds no old file.
 DESIGN = "vae-1"
@@ -212,24 +208,9 @@ class Vae(Learned[Autoencoder]):
         told = told_of(canvas.condition)
         others = [one for one in planned.looks if one.seed.part_id != planned.look.seed.part_id] or planned.looks
         second = others[int(rng.integers(len(others)))]
-        under = (_warped(planned), aligned(_rest(second), second.distance, planned.distance, rng))
+        under = (warped(planned.look, planned.shape, planned.distance), laid_under(second, planned.distance, rng))
         encoded = [network.encode(torch.from_numpy(canvas.scaled(one))[None] * inside_of(told), told) for one in under]
         mean, log_variance = between(encoded[0], encoded[1], float(rng.uniform(*_MIXTURE)))
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         noise = torch.randn(mean.shape, generator=generator)
         return network.decode(mean + _POSTERIOR * (0.5 * log_variance).exp() * noise, told)
-
-
-def _rest(look: Look) -> Maps:
-    """Return what a seed has beyond its render, log contrast (K, h, w); nothing outside of its outline."""
-    smooth = render(look.course, look.distance) + lit(flank_of(look.slopes), look.distance)
-    rest: Maps = ((look.contrast - smooth) * np.clip(look.distance + 0.5, 0, 1)).astype(np.float32)
-    return rest
-
-
-def _warped(planned: Planned) -> Maps:
-    """Return what the outline's own seed has, under the outline's own warp."""
-    at = planned.shape.source - np.asarray(planned.look.corner, np.float32)[:, None, None]
-    moved = [ndimage.map_coordinates(channel, at, order=1, mode="constant") for channel in _rest(planned.look)]
-    warped: Maps = np.stack(moved).astype(np.float32)
-    return warped
