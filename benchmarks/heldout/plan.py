@@ -9,14 +9,16 @@ from types import MappingProxyType
 
 import numpy as np
 
-from benchmarks.heldout.model import ProductKind, Random
-from benchmarks.heldout.products import gear, insulator, solder
+from benchmarks.heldout.model import Counts, ProductKind, Random
+from benchmarks.heldout.products import flange, gear, insulator, lid, solder
 
 PRODUCTS: Mapping[str, ProductKind] = MappingProxyType(
-    {kind.name: kind for kind in (gear.KIND, insulator.KIND, solder.KIND)}
+    {kind.name: kind for kind in (gear.KIND, insulator.KIND, solder.KIND, flange.KIND, lid.KIND)}
 )
-#: Parts of a product: seeds and held-out parts of each class, good parts to learn from, held-out good parts.
-SEEDS, TEST, BACKGROUNDS, TEST_GOOD = 5, 8, 40, 30
+#: The products whose pictures are committed; of the others the manifest is, and they are rendered where needed.
+COMMITTED = ("gear", "insulator", "solder")
+#: Parts of a pilot: for choosing how hard a product is, by other random numbers than any part of the set.
+PILOT = Counts(seeds=3, test=6, backgrounds=20, test_good=16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +41,22 @@ class Planned:
         return zlib.crc32(f"{self.product}/{self.name}/paths".encode()) % 2**24
 
 
-def plan(products: tuple[str, ...]) -> list[Planned]:
+def plan(products: tuple[str, ...], *, pilot: bool = False) -> list[Planned]:
     """Return all parts of some products, so ordered that a run cut short has every folder filled in proportion."""
     ranked: list[tuple[float, int, Planned]] = []
     for place, product in enumerate(products):
         number = 0
-        for folder, count in _folders(PRODUCTS[product]):
+        for folder, count in _folders(PRODUCTS[product], PILOT if pilot else PRODUCTS[product].counts):
             for index in range(count):
                 label = folder.rsplit("/", 1)[-1]
-                part = Planned(product, f"p{number:03d}", folder, "" if label == "good" else label)
+                name = f"{'t' if pilot else 'p'}{number:03d}"
+                part = Planned(product, name, folder, "" if label == "good" else label)
                 ranked.append(((index + 0.5) / count, place, part))
                 number += 1
     return [part for _, _, part in sorted(ranked, key=lambda entry: (entry[0], entry[1], entry[2].name))]
 
 
-def _folders(kind: ProductKind) -> list[tuple[str, int]]:
-    folders = [(f"seeds/{name}", SEEDS) for name in kind.defect_classes]
-    folders += [(f"test/{name}", TEST) for name in kind.defect_classes]
-    return [*folders, ("backgrounds/good", BACKGROUNDS), ("test/good", TEST_GOOD)]
+def _folders(kind: ProductKind, counts: Counts) -> list[tuple[str, int]]:
+    folders = [(f"seeds/{name}", counts.seeds) for name in kind.defect_classes]
+    folders += [(f"test/{name}", counts.test) for name in kind.defect_classes]
+    return [*folders, ("backgrounds/good", counts.backgrounds), ("test/good", counts.test_good)]

@@ -4,7 +4,8 @@
 
 Each product gets a folder in the layout of docs/data-layout.md and a ``manifest.json`` with every file's hash. Needs
 the extra ``heldout`` and LLVM 19; DRJIT_LIBLLVM_PATH names its library when the loader does not find it. On
-one core a part takes about five seconds. Equal versions give equal pixels, in any order and after any interruption.
+one core a part takes about five seconds (two and a half of the hard products). Equal versions give equal pixels, in any
+order and after any interruption; the exit status is 1 when a part has other pixels than the committed manifest says.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.heldout.model import HEIGHT, PIXEL_MM, WIDTH, Field, Grid, Region, make_grid
-from benchmarks.heldout.plan import PRODUCTS, Planned, plan
-from benchmarks.heldout.scene import LIGHTS, Renderer
+from benchmarks.heldout.model import PIXEL_MM, Field, Grid, Region, make_grid
+from benchmarks.heldout.plan import COMMITTED, PRODUCTS, Planned, plan
+from benchmarks.heldout.scene import Renderer
 from benchmarks.heldout.sensor import Sensor
 
 MANIFEST = "manifest.json"
-DEFAULT_SAMPLES = 64
 #: A defect that shows in fewer pixels is drawn again: hidden behind a body, or out of the picture.
-_LEAST_AREA, _MOST_AREA = 10, HEIGHT * WIDTH // 5
+_LEAST_AREA, _MOST_SHARE = 10, 5
 _ATTEMPTS = 30
 _LAMP_SPREAD = 0.015
 
@@ -47,18 +47,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"heldout: {error}; install the extra 'heldout' and LLVM 19 (libllvm19)", file=sys.stderr)
         return 69
     products = tuple(options.product or PRODUCTS)
-    manifests = {product: _Manifest(options.out / product, renderer, options.samples) for product in products}
-    grid = make_grid()
-    for number, part in enumerate(parts := plan(products)):
+    samples = {product: options.samples or PRODUCTS[product].samples for product in products}
+    renderers = {
+        product: replace(renderer, rig=PRODUCTS[product].rig, depth=PRODUCTS[product].depth) for product in products
+    }
+    manifests = {product: _Manifest(options.out / product, renderer, samples[product]) for product in products}
+    grids = {product: make_grid(PRODUCTS[product].fineness, PRODUCTS[product].size) for product in products}
+    for number, part in enumerate(parts := plan(products, pilot=options.pilot)):
         manifest = manifests[part.product]
         if (options.part and part.name not in options.part) or (options.resume and manifest.has(part)):
             continue
         started = time.monotonic()
-        record, files = render_part(renderer, grid, part, options.samples)
+        record, files = render_part(renderers[part.product], grids[part.product], part, samples[part.product])
         record["seconds"] = round(time.monotonic() - started, 1)
         manifest.add(record, files)
         print(f"{number + 1}/{len(parts)} {part.product} {part.folder} {part.name} {record['seconds']} s", flush=True)
-    return 0
+    differing = [] if options.pilot else [line for name in products for line in _differing(name, manifests[name])]
+    print("\n".join(differing), end="\n" if differing else "", file=sys.stderr)
+    return 1 if differing else 0
+
+
+def committed_manifest(product: str) -> Path:
+    """Return where the manifest of a product is committed."""
+    here = Path(__file__).parent
+    return here / "data" / product / MANIFEST if product in COMMITTED else here / "manifests" / f"{product}.json"
+
+
+def _differing(product: str, manifest: _Manifest) -> list[str]:
+    """Say which parts have other pixels than the committed manifest has, when it was made with the same settings."""
+    if not committed_manifest(product).is_file():
+        return []
+    known = json.loads(committed_manifest(product).read_text(encoding="utf-8"))
+    other = manifest.other_pixels(known)
+    return [f"heldout: {product} {', '.join(other)} differ from {committed_manifest(product)}"] if other else []
 
 
 def render_part(
@@ -69,7 +90,7 @@ def render_part(
     for attempt in range(_ATTEMPTS):
         model = kind.build(grid, part.random("part"), part.defect_class, part.random("defect", attempt))
         scene, mask = renderer.place(grid, model)
-        if not part.defect_class or _LEAST_AREA <= mask.sum() <= _MOST_AREA:
+        if not part.defect_class or _LEAST_AREA <= mask.sum() <= mask.size // _MOST_SHARE:
             break
     else:
         raise RuntimeError(f"no {part.defect_class} of {part.product} {part.name} shows in the picture")
@@ -78,7 +99,7 @@ def render_part(
     files = {f"{part.folder}/{part.name}_e{light + 1}.png": picture for light, picture in enumerate(pictures)}
     if part.defect_class:
         grey = np.where(mask, 255, 0).astype(np.uint8)
-        files |= {f"{part.folder}/{part.name}_e{light + 1}_mask.png": grey for light in range(len(LIGHTS))}
+        files |= {f"{part.folder}/{part.name}_e{light + 1}_mask.png": grey for light in range(len(pictures))}
     record = {
         "part": part.name,
         "folder": part.folder,
@@ -115,7 +136,7 @@ class _Manifest:
             "product": root.name,
             "renderer": renderer.version,
             "samples": samples,
-            "lights": {f"e{index + 1}": light for index, light in enumerate(LIGHTS)},
+            "lights": {f"e{index + 1}": light for index, light in enumerate(kind.rig.lights)},
             "exposures": list(kind.exposures),
             "classes": list(kind.defect_classes),
             "pixel_mm": PIXEL_MM,
@@ -131,6 +152,13 @@ class _Manifest:
         """Return whether the part was rendered with these very versions and settings."""
         record = self._parts.get(part.name)
         return record is not None and all((self._root / name).is_file() for name in record["files"])
+
+    def other_pixels(self, known: dict[str, Any]) -> list[str]:
+        """Return the parts that a manifest of equal versions and settings knows with other pixels."""
+        if any(known.get(key) != value for key, value in self._head.items()):
+            return []
+        pixels = {record["part"]: record["pixels"] for record in known["parts"]}
+        return [name for name, record in sorted(self._parts.items()) if pixels.get(name) != record["pixels"]]
 
     def add(self, record: dict[str, Any], files: dict[str, NDArray[np.uint8]]) -> None:
         """Write a part's files, then the manifest."""
@@ -162,7 +190,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder to write; each product gets a folder in it")
     parser.add_argument("--product", action="append", choices=sorted(PRODUCTS), help="this one alone; may be repeated")
     parser.add_argument("--part", action="append", help="this part alone (as p017); may be repeated")
-    parser.add_argument("--samples", type=int, default=DEFAULT_SAMPLES, help="paths a pixel, a multiple of 64")
+    parser.add_argument("--samples", type=int, help="paths a pixel, a power of four or a multiple of 64")
+    parser.add_argument("--pilot", action="store_true", help="a few parts of another draw, to choose parameters with")
     parser.add_argument("--resume", action="store_true", help="leave what the manifest already has")
     return parser
 

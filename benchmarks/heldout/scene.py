@@ -1,15 +1,8 @@
-"""Path tracing of a part under four lights with Mitsuba 3, and the render of its defect's id.
+"""Path tracing of a part under its rig's lights with Mitsuba 3, and the render of its defect's id.
 
 Everything is monochrome: all lights are 625 nm LEDs, metals carry their tabulated complex index at that wavelength. The
-renderer's colour channels are used for two lights at once: materials are grey, so light that starts red arrives red,
-and one pass of Mitsuba's own path integrator yields two pictures.
-
-The lights are zones of a sphere of 80 mm around the part that do not overlap, so none is ever in another's way:
-
-    e1  coaxial    0 to  9 degrees from the camera's axis, as seen over a beam splitter
-    e2  dome      12 to 40 degrees all around
-    e3  ring      66 to 82 degrees all around: dark field
-    e4  bar       43 to 63 degrees, a sector of 80 degrees on one side
+renderer's colour channels are used for two or three lights at once: materials are grey, so light that starts red
+arrives red, and one pass of Mitsuba's own path integrator yields a picture a light.
 """
 
 from __future__ import annotations
@@ -22,25 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.heldout.model import HEIGHT, PIXEL_MM, WIDTH, Field, Grid, Material, Model, Region
+from benchmarks.heldout.model import PIXEL_MM, Field, Grid, Material, Model, Region
+from benchmarks.heldout.rigs import STANDARD, Rig
 
-LIGHTS = ("coaxial", "dome", "ring", "bar")
 VARIANT = "llvm_ad_rgb"
-MAX_DEPTH = 4
 #: Rays a pixel in one call of the renderer: bounds its memory; a power of four, as the low-discrepancy sampler needs.
 CHUNK = 64
 #: A pixel belongs to the defect when at least this share of its rays meets it.
 COVERED = 0.4
 _RADIUS_MM = 80.0
-#: Light: polar angles (degrees from the camera's axis), azimuth range (degrees).
-ZONES = {
-    "coaxial": ((0.0, 9.0), (0.0, 360.0)),
-    "dome": ((12.0, 40.0), (0.0, 360.0)),
-    "ring": ((66.0, 82.0), (0.0, 360.0)),
-    "bar": ((43.0, 63.0), (-40.0, 40.0)),
-}
-#: Lights of one pass, in the order red, green.
-_PASSES = (("coaxial", "dome"), ("ring", "bar"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +32,17 @@ class Renderer:
 
     mi: Any
     dr: Any
+    rig: Rig = STANDARD
+    depth: int = 4
 
     @classmethod
-    def load(cls) -> Renderer:
+    def load(cls, rig: Rig = STANDARD) -> Renderer:
         """Load the renderer. Raises `ImportError` without the extra `heldout`, `RuntimeError` without LLVM."""
         mi, dr = importlib.import_module("mitsuba"), importlib.import_module("drjit")
         mi.set_variant(VARIANT)
         dr.set_thread_count(1)
         mi.set_log_level(mi.LogLevel.Error)
-        return cls(mi, dr)
+        return cls(mi, dr, rig)
 
     @property
     def version(self) -> str:
@@ -70,25 +55,26 @@ class Renderer:
         return scene, self._mask(scene, grid, model)
 
     def radiance(self, scene: Any, samples: int, seed: int) -> Field:
-        """Return the expected radiance (4, H, W) under each light.
+        """Return the expected radiance (K, H, W) under each light of the rig.
 
-        :param samples: paths a pixel of each pass, a multiple of `CHUNK`.
+        :param samples: paths a pixel of each pass: a power of four, or a multiple of `CHUNK`.
         """
         parameters = self.mi.traverse(scene)
         pictures: dict[str, Field] = {}
-        for number, lights in enumerate(_PASSES):
+        for number, lights in enumerate(self.rig.passes):
             self._switch(parameters, lights)
             chunks = max(samples // CHUNK, 1)
-            total = np.zeros((HEIGHT, WIDTH, 3))
+            total: Field | float = 0.0
             for chunk in range(chunks):
-                picture = self.mi.render(scene, spp=CHUNK, seed=(seed * 64 + number * 32 + chunk) % 2**31)
-                total += np.asarray(picture, np.float64)[..., :3]
+                seed_here = (seed * 64 + number * 32 + chunk) % 2**31
+                picture = self.mi.render(scene, spp=min(samples, CHUNK), seed=seed_here)
+                total = total + np.asarray(picture, np.float64)[..., :3]
             for channel, light in enumerate(lights):
-                pictures[light] = total[..., channel] / chunks
-        return np.stack([pictures[light] for light in LIGHTS])
+                pictures[light] = np.asarray(total)[..., channel] / chunks
+        return np.stack([pictures[light] for light in self.rig.lights])
 
     def _switch(self, parameters: Any, lit: tuple[str, ...]) -> None:
-        for light in LIGHTS:
+        for light in self.rig.lights:
             colour = [0.0, 0.0, 0.0]
             if light in lit:
                 colour[lit.index(light)] = 1.0
@@ -100,15 +86,15 @@ class Renderer:
         transform = self.mi.ScalarTransform4f
         scene: dict[str, Any] = {
             "type": "scene",
-            "integrator": {"type": "path", "max_depth": MAX_DEPTH, "rr_depth": 100},
+            "integrator": {"type": "path", "max_depth": self.depth, "rr_depth": 100},
             "sensor": {
                 "type": "orthographic",
                 "to_world": transform().look_at(origin=[0, 0, 30], target=[0, 0, 0], up=[0, 1, 0])
-                @ transform().scale([WIDTH * PIXEL_MM / 2, WIDTH * PIXEL_MM / 2, 1]),
+                @ transform().scale([grid.width * PIXEL_MM / 2, grid.width * PIXEL_MM / 2, 1]),
                 "film": {
                     "type": "hdrfilm",
-                    "width": WIDTH,
-                    "height": HEIGHT,
+                    "width": grid.width,
+                    "height": grid.height,
                     "rfilter": {"type": "box"},
                     "pixel_format": "rgb",
                     "component_format": "float32",
@@ -121,8 +107,8 @@ class Renderer:
             scene[_solid_name(index)] = self._mesh(
                 _solid_name(index), solid.vertices, solid.faces, material=solid.material
             )
-        for light in LIGHTS:
-            vertices, faces = _zone(*ZONES[light])
+        for light in self.rig.lights:
+            vertices, faces = _zone(*self.rig.zones[light])
             emitter = {"type": "area", "radiance": {"type": "rgb", "value": [1.0, 1.0, 1.0]}}
             scene[f"light_{light}"] = self._mesh(f"light_{light}", vertices, faces, emitter=emitter)
         return scene
@@ -172,8 +158,10 @@ class Renderer:
 
     def _mask(self, scene: Any, grid: Grid, model: Model) -> Region:
         """Cast 16 rays a pixel down the camera's axis and ask each what it met: the defect's id, not its looks."""
+        if not model.defect.any() and not any(solid.is_defect for solid in model.solids):
+            return np.zeros((grid.height, grid.width), np.bool_)
         fine = 4
-        rows, columns = HEIGHT * fine, WIDTH * fine
+        rows, columns = grid.height * fine, grid.width * fine
         step = PIXEL_MM / fine
         y, x = np.meshgrid(
             (np.arange(rows) - (rows - 1) / 2)[::-1] * step,
@@ -193,7 +181,7 @@ class Renderer:
         row = np.clip(np.round((grid.y[0, 0] - y.ravel()) / grid.step).astype(int), 0, grid.shape[0] - 1)
         column = np.clip(np.round((x.ravel() - grid.x[0, 0]) / grid.step).astype(int), 0, grid.shape[1] - 1)
         met |= ~on_solid & model.defect[row, column]
-        share = met.reshape(HEIGHT, fine, WIDTH, fine).mean(axis=(1, 3))
+        share = met.reshape(grid.height, fine, grid.width, fine).mean(axis=(1, 3))
         covered: Region = share >= COVERED
         return covered
 
