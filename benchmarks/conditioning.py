@@ -33,6 +33,7 @@ _REACH = 26  # pixels about a defect's middle that are looked at
 _SIGMAS = np.arange(0.4, 3.6, 0.05)
 _BLURS = np.arange(0.0, 3.4, 0.05)
 _FINER = 4
+_SAME_PX = 2.0
 _NINETY = 2.563  # a Gaussian edge rises from 10 to 90 % over so many standard deviations
 #: Bounds: error of an edge's sigma and of the added blur, pixels; of the noise, relative; of the exponent with which
 #: the light that a defect takes goes with the light that falls, which is 1.
@@ -100,9 +101,14 @@ def edge_sigma(one: Seen) -> float:
     return float(np.hypot(_SIGMAS[int(np.argmin(left))], np.sqrt(1 / 12)))
 
 
+def same_place(one: Seen, other: Seen) -> bool:
+    """Return whether two are of one place: where a cell refuses a candidate, the next attempt lies elsewhere."""
+    return one.pixels.shape == other.pixels.shape and float(np.hypot(*np.subtract(one.place, other.place))) < _SAME_PX
+
+
 def added_blur(one: Seen, other: Seen) -> float:
     """Return the blur that makes the second of the first, pixels; both have the same outline at the same place."""
-    if one.pixels.shape != other.pixels.shape:
+    if not same_place(one, other):
         return float("nan")
     near = ndimage.binary_dilation(one.inside | other.inside, iterations=6)
     first, second = one.share.mean(axis=0), other.share.mean(axis=0)
@@ -137,6 +143,8 @@ def light_exponent(ones: Sequence[Seen], light: Floats, like: Sequence[Seen]) ->
     """
     taken, falling = [], []
     for one, even in zip(ones, like, strict=True):
+        if not same_place(one, even):
+            continue
         inside = ndimage.binary_erosion(one.inside & even.inside, iterations=3)
         if inside.sum() < 6:
             continue

@@ -7,6 +7,7 @@ texture, of which the spectrum is kept.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,12 +23,15 @@ from trainer.generate.flank import BINS, Slopes, depth_of, flank_of, lit, slopes
 from trainer.generate.plan import Outline, outline_of, signed_distance
 from trainer.generate.relief import Relief, relief_of
 from trainer.generate.streaks import Streaks, streaks_of
+from trainer.generate.usual_light import light_under, usual_light
 
 _MARGIN = 12
 #: Coarsest texture (Gaussian sigma, pixels) that is drawn with random phases.
 COARSEST = 5.0
 #: Pixels below the outline that are its rim, and how many of anything are needed to measure it.
 _RIM, _FEWEST = 2, 12
+#: Point spreads that an edge reaches to either side, and the point spread of an ordinary lens, pixels.
+_EDGE_SIGMAS, _USUAL_PX = 2.3, 0.7
 #: Variance of a texture over the sensor's noise below which there is none to speak of.
 TEXTURE_ABOVE_NOISE = 0.1
 #: Where its variance is that many times the usual one a surface has a mark on it; so many pixels are needed to tell.
@@ -93,7 +97,7 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
     marked = seed.mask[window]
     known = part[window]
     stack = seed.stack[:, window[0], window[1]]
-    background = contrast.local_background(stack, marked, known)
+    background = _background(seed, part, window, scene)
     log = contrast.of(stack, background, scene.recipe.bit_depth) * known
     mask = drawn_in(log, marked, known)
     distance = signed_distance(mask)
@@ -117,7 +121,7 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
         distance=distance,
         course=course,
         slopes=slopes,
-        texton=_texton(rest, mask, usual, known & ~marked, chance, lay),
+        texton=_texton(rest, mask, usual, known & ~marked, chance, lay, _edge_px(seed, scene)),
         structure=structure_of(rest, mask)[:, usual[mask]].std(axis=1),
         fine_ratio=_fine_ratio(log, mask, known & ~marked, sensor),
         level=level,
@@ -125,6 +129,17 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
         usual=usual,
         relief=relief,
     )
+
+
+def _background(seed: SeedSample, part: Mask, window: tuple[slice, slice], scene: Scene) -> Maps:
+    """Return what a seed's part would look like without its defect, in the window, (K, h, w) DN."""
+    stack, marked, known = seed.stack[:, window[0], window[1]], seed.mask[window], part[window]
+    wide = ndimage.distance_transform_edt(np.pad(marked, 1)).max() > _GENEROUS_RADIUS
+    field = usual_light(scene.backgrounds, scene.recipe.bit_depth) if wide else None
+    if field is None:
+        return contrast.local_background(stack, marked, known)
+    light = light_under(seed.stack, seed.mask, part, field, scene.recipe.bit_depth)[:, window[0], window[1]]
+    return (contrast.local_background(stack / light, marked, known) * light).astype(np.float32)
 
 
 def drawn_in(log: Maps, marked: Mask, known: Mask) -> Mask:
@@ -233,13 +248,30 @@ def sensor_noise(stack: Stack, scene: Scene) -> Maps:
     return np.stack(variances).astype(np.float32)
 
 
-def _texton(rest: Maps, mask: Mask, usual: Mask, around: Mask, sensor: Maps, streaks: Streaks | None) -> Maps:
+def _edge_px(seed: SeedSample, scene: Scene) -> int:
+    """Return how many pixels below a drawn-in outline its edge reaches behind the lens that took the seed."""
+    spreads = seed.psf_px or tuple(channel.psf_sigma_px for channel in scene.calibration.channels)
+    return 1 + math.ceil(_EDGE_SIGMAS * (max(spreads) or _USUAL_PX))
+
+
+def _core(mask: Mask, edge_px: int) -> Mask:
+    """Return the inside of a mask below its edge; less far below where too little would be left."""
+    for rim in range(max(edge_px, _RIM), _RIM - 1, -1):
+        core: Mask = ndimage.binary_erosion(mask, iterations=rim)
+        if core.sum() >= _FEWEST:
+            return core
+    return mask
+
+
+def _texton(
+    rest: Maps, mask: Mask, usual: Mask, around: Mask, sensor: Maps, streaks: Streaks | None, edge_px: int
+) -> Maps:
     """Return the defect's own texture, (K, a, b), of unit energy times the spread it adds to the surface's.
 
     What is coarser than half the outline's radius, or than `COARSEST`, is structure and not texture: with random
     phases it would come back as clouds. Nor is it texture that the sensor's noise is a larger share of less light
-    (`sensor`, see :func:`sensor_noise`), what a mean course leaves over of the outline itself, or the surface's lay as
-    far as the defect leaves or lifts it.
+    (`sensor`, see :func:`sensor_noise`), what a mean course leaves over of the outline itself (its edge, `edge_px`
+    wide, as the lens shows it), or the surface's lay as far as the defect leaves or lifts it.
     """
     inside, coarse = without_structure(rest, mask, COARSEST)
     mask = usual
@@ -247,8 +279,7 @@ def _texton(rest: Maps, mask: Mask, usual: Mask, around: Mask, sensor: Maps, str
     base = surface.var(axis=1) if around.sum() >= _FEWEST else np.zeros(len(rest), np.float32)
     if streaks is not None:
         base = streaks.left(base)
-    core = ndimage.binary_erosion(mask, iterations=_RIM)
-    core = core if core.sum() >= _FEWEST else mask
+    core = _core(mask, edge_px)
     more = np.maximum(sensor[:, core].mean(axis=1) - (sensor[:, around].mean(axis=1) if around.any() else 0.0), 0.0)
     known = base + more
     found = inside[:, core].var(axis=1) - known
