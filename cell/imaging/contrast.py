@@ -49,7 +49,7 @@ def fill(pixels: Maps, known: Mask) -> Maps:
     return filled
 
 
-def local_background(stack: Stack, mask: Mask, known: Mask | None = None) -> Maps:
+def local_background(stack: Stack | Maps, mask: Mask, known: Mask | None = None) -> Maps:
     """Return what a part would look like without its defect: smooth, from the surroundings of `mask`; (K, h, w) DN.
 
     :param known: (h, w) bool, pixels that belong to the part; the others (carrier) tell nothing.

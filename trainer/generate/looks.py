@@ -23,6 +23,7 @@ from trainer.generate.flank import BINS, Slopes, depth_of, flank_of, lit, slopes
 from trainer.generate.plan import Outline, outline_of, signed_distance
 from trainer.generate.relief import Relief, relief_of
 from trainer.generate.streaks import Streaks, streaks_of
+from trainer.generate.usual_light import light_under, usual_light
 
 _MARGIN = 12
 #: Coarsest texture (Gaussian sigma, pixels) that is drawn with random phases.
@@ -96,7 +97,7 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
     marked = seed.mask[window]
     known = part[window]
     stack = seed.stack[:, window[0], window[1]]
-    background = contrast.local_background(stack, marked, known)
+    background = _background(seed, part, window, scene)
     log = contrast.of(stack, background, scene.recipe.bit_depth) * known
     mask = drawn_in(log, marked, known)
     distance = signed_distance(mask)
@@ -128,6 +129,19 @@ def look_at(seed: SeedSample, scene: Scene) -> Look:
         usual=usual,
         relief=relief,
     )
+
+
+def _background(seed: SeedSample, part: Mask, window: tuple[slice, slice], scene: Scene) -> Maps:
+    """Return what a seed's part would look like without its defect, in the window, (K, h, w) DN."""
+    stack, marked, known = seed.stack[:, window[0], window[1]], seed.mask[window], part[window]
+    wide = ndimage.distance_transform_edt(np.pad(marked, 1)).max() > _GENEROUS_RADIUS
+    field = usual_light(scene.backgrounds, scene.recipe.bit_depth) if wide else None
+    if field is None:
+        return contrast.local_background(stack, marked, known)
+    light = light_under(seed.stack, seed.mask, part, field, scene.recipe.bit_depth)[:, window[0], window[1]]
+    level = (stack / light).astype(np.float32)
+    background: Maps = contrast.local_background(level, marked, known) * light
+    return background
 
 
 def drawn_in(log: Maps, marked: Mask, known: Mask) -> Mask:
