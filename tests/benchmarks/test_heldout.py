@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2] / "benchmarks" / "heldout"
 DATA = ROOT / "data"
 NAMES = sorted(COMMITTED)
 #: Their pictures are too many to commit; their manifests are.
-RENDERED = ["flange"]
+RENDERED = sorted(set(PRODUCTS) - set(COMMITTED))
 LIGHTS = STANDARD.lights
 #: Parts that a committed product has at least; the plan's last ones may still have to be rendered.
 LEAST_BACKGROUNDS, LEAST_TEST_GOOD, LEAST_TEST = 40, 30, 8
