@@ -42,7 +42,7 @@ WITHIN, SHARE_OF_TIME = 0.05, 0.25
 CLASSES = ("pit", "scratch")
 #: Darker, duller, rougher, of coarser grain, and the part three quarters as large.
 OTHER = Variant(Batch(tone=0.65, roughness=1.3, relief=1.3, grain=1.5), 0.75)
-_USUAL, _FAINT = (0.7, 1.4), (0.12, 0.4)
+_USUAL, _FAINT = (0.7, 1.4), (0.03, 0.12)
 _DRAWS, _PLAIN_WINDOWS = 1000, 3
 Floats = NDArray[np.float64]
 
@@ -123,7 +123,12 @@ def gap(real: Real, made: Made, seed: int) -> dict[str, Any]:
     report = measure_gap(evidence, seed)
     rows = {one.name: one.model_dump(mode="json") for one in report.measures}
     controls = {name: rows[name] for name in ("real against real", "crude paste") if name in rows}
-    return {"defects": rows["defects"], "controls": controls, "conclusion": report.conclusion.value}
+    return {
+        "defects": rows["defects"],
+        "distance": rows["kernel distance"],
+        "controls": controls,
+        "conclusion": report.conclusion.value,
+    }
 
 
 def judge(real: Real, made: Made | None, seeds: Sequence[SeedSample], updates: int, seed: int) -> Floats:
@@ -224,6 +229,7 @@ def _result(
         "candidates": {arm: len(one.drafts) for arm, one in made.items()},
         "adapters_fitted": {arm: one.fitted for arm, one in made.items()},
         "gap_auroc": {arm: one["defects"] for arm, one in gaps.items()},
+        "kernel_distance": {arm: one["distance"] for arm, one in gaps.items()},
         "gap_controls": gaps["reused"]["controls"],
         "gap_wider_by": round(wider, 4),
         "detector_auroc": {arm: with_interval(one) for arm, one in values.items()},
@@ -244,7 +250,9 @@ def print_table(result: dict[str, Any]) -> None:
     print(f"{result['product']}, {result['lights']} lights, {result['candidates']['own']} candidates")
     for arm, one in result["gap_auroc"].items():
         print(f"  gap in the mask, {arm:<22}{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}] (90 %)")
-    print(f"  {'reused less own':<40}{result['gap_wider_by']:+.3f}")
+    for arm, one in result["kernel_distance"].items():
+        print(f"  kernel distance, {arm:<22}{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]")
+    print(f"  {'reused less own, AUROC of the gap':<40}{result['gap_wider_by']:+.3f}")
     for arm, (value, low, high) in result["detector_auroc"].items():
         print(f"  detector AUROC, {arm:<23}{value:.3f} [{low:.3f}, {high:.3f}]")
     value, low, high = result["detector_auroc_lost"]

@@ -34,11 +34,11 @@ def test_a_variant_is_another_part_with_the_same_kind_of_defect(cell: RenderedCe
 
 def test_tails_hold_what_their_name_says(cell: RenderedCell) -> None:
     area = {}
-    for name in ("usual", "small"):
+    for name in ("weak", "weak and small"):
         one = tails.TAILS[name]
         found = cell.seeds(3, 700, one.severity, one.fits, ("crack",))
         area[name] = float(np.mean([seed.mask.sum() for seed in found]))
-    assert area["small"] < area["usual"]
+    assert area["weak and small"] < area["weak"]
     general, special = tails.read_plan(tails.PLAN)
     assert general.severity is not None
     assert special["crack"].branches is not None
@@ -83,5 +83,5 @@ def test_tails_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     tails.main(arguments)
     result = json.loads(out.read_text())
     assert result["candidates"] == {tails.SEEDS_ALONE: 0, tails.LIKE_SEEDS: 4, tails.BY_PLAN: 4}
-    assert set(result["tails"]) == {"usual", "weak", "small", "branched"}
+    assert set(result["tails"]) == {"usual", "weak", "weak and small", "weak and branched"}
     assert capsys.readouterr().out.count("\n") == 10
