@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import TypeAdapter
 
+from cell.asking import plan_of, targets_of
 from cell.defects import Background
+from cell.errors import ProtocolError
 from cell.wire.answers import parsed
 from daemon.ctl import render
 from daemon.ctl.harvest import RecipeOption, harvest
@@ -65,12 +65,15 @@ def generate(  # noqa: PLR0913, PLR0917 (an option each)
     ] = "diffusion",
     classes: Annotated[list[str] | None, typer.Option("--class", help="Only these; repeat it. Default all.")] = None,
     per_class: Annotated[int, typer.Option("--per-class", min=1, help="Candidates of each class.")] = 40,
-    severity: Annotated[str, typer.Option(help="LOW:HIGH; 1 is the class's median seed.")] = "",
-    size: Annotated[str, typer.Option(help="LOW:HIGH, longest extent; 1 is the seed's own.")] = "",
+    severity: Annotated[str, typer.Option(help="LOW:HIGH; 1 is the class's median seed. Units: docs/plan.md.")] = "",
+    size: Annotated[str, typer.Option(help="LOW:HIGH, longest extent; 1 is the seed's own. Or LOW:HIGH px, mm.")] = "",
     orientation: Annotated[str, typer.Option(help="LOW:HIGH, degrees from the surface's lay, or as-seeds.")] = "",
     count: Annotated[str, typer.Option(help="LOW:HIGH, defects of the class on one part.")] = "",
+    zones: Annotated[
+        list[str] | None, typer.Option("--zone", help="X,Y,WIDTHxHEIGHT in pixels: only in these; repeat it.")
+    ] = None,
     plan: Annotated[
-        Path | None, typer.Option(help="TOML or JSON file with all that can be asked; see docs/trainer.md.")
+        Path | None, typer.Option(help="TOML or JSON file with all that can be asked; see docs/plan.md.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     planted_bad: Annotated[int, typer.Option(min=0, help="Known-bad ones among them, to test the reviewer.")] = 0,
@@ -86,6 +89,7 @@ def generate(  # noqa: PLR0913, PLR0917 (an option each)
 ) -> None:
     """Make candidates for review."""
     session = session_of(context)
+    texts = {"severity": severity, "size": size, "orientation": orientation, "count": count}
     arguments: dict[str, Any] = {
         "recipe_id": session.recipe(recipe),
         "arm": arm,
@@ -94,17 +98,8 @@ def generate(  # noqa: PLR0913, PLR0917 (an option each)
         "random_seed": seed,
         "planted_bad": planted_bad,
         "stale": stale,
+        **_asked(texts | {"zones": ";".join(zones or ())}, plan),
     }
-    control, special = _plan(plan) if plan is not None else ({}, {})
-    for name, text in (("severity", severity), ("size", size), ("orientation", orientation), ("count", count)):
-        if text:
-            control[name] = text if text == "as-seeds" else _range(name, text)
-    if "count" in control:
-        control["count"] = _whole(control["count"])
-    if control:
-        arguments["control"] = control
-    if special:
-        arguments["class_control"] = special
     if adapters_from:
         arguments["adapters_from"] = adapters_from
     if randomise:
@@ -173,26 +168,15 @@ def _numbers(name: str, texts: list[str]) -> dict[str, float]:
     return found
 
 
-def _range(name: str, text: str) -> list[float]:
+def _asked(texts: dict[str, str], path: Path | None) -> dict[str, Any]:
+    """Return what options and a plan's file ask for, options before the file; the trainer checks it."""
     try:
-        low, high = (float(number) for number in text.split(":"))
-    except ValueError as error:
-        raise typer.BadParameter(f"{name} is LOW:HIGH, not {text}") from error
-    return [low, high]
-
-
-def _whole(span: list[float]) -> list[float]:
-    """Return whole numbers as such: the wire tells 2 from 2.0."""
-    return [int(number) if float(number).is_integer() else number for number in span]
-
-
-def _plan(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a plan's file asks of all classes, and what of some; the trainer checks it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        read: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        written = path.read_text(encoding="utf-8") if path is not None else ""
+        plan = plan_of(written, is_json=path.suffix == ".json", name=str(path)) if path is not None else {}
+        control = plan.get("control", {}) | targets_of(texts)
+    except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{path} can't be read as a plan: {error}") from error
-    if not isinstance(read, dict) or not isinstance(read.get("class", {}), dict):
-        raise typer.BadParameter(f"{path} is no plan: it needs targets, and tables [class.NAME] for single classes")
-    return {name: value for name, value in read.items() if name != "class"}, read.get("class", {})
+    except ProtocolError as error:
+        raise typer.BadParameter(str(error)) from error
+    asked = {"control": control, "class_control": plan.get("class_control", {})}
+    return {name: value for name, value in asked.items() if value}

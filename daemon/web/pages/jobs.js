@@ -2,7 +2,7 @@
 
 import { $, askName, element, get, notice, post } from "./common.js";
 
-const WORDS = { calibrate: "Calibrate", generate: "Generate", train: "Train" };
+const WORDS = { calibrate: "Calibrate", generate: "Generate", gap: "Gap", oddity: "Oddity", train: "Train" };
 
 async function poll() {
   let wait = 1000;
@@ -11,7 +11,7 @@ async function poll() {
     notice("");
     const place = $("jobs");
     if (jobs.length) place.replaceChildren(...jobs.map(row));
-    else place.replaceChildren(element("p", { class: "empty" }, "No job yet; start one with inspectctl calibrate, generate or train."));
+    else place.replaceChildren(element("p", { class: "empty" }, "No job yet; calibrate first (inspectctl calibrate), then generate here."));
     place.setAttribute("aria-busy", "false");
   } catch (error) {
     notice(error.message);
@@ -44,13 +44,15 @@ function told(job, progress) {
   if (!progress) return job.state === "running" ? "starting" : "";
   const parts = [progress.stage];
   if (progress.total) parts.push(`${progress.done} of ${progress.total}`);
-  if (job.state === "running" && progress.per_second) parts.push(pace(progress.per_second));
+  if (job.state === "running" && progress.per_second) parts.push(pace(job, progress.per_second));
   if (job.state === "running" && progress.seconds_left != null) parts.push(`${duration(progress.seconds_left)} left`);
   if (progress.note) parts.push(progress.note);
   return parts.join(" · ");
 }
 
-function pace(perSecond) {
+function pace(job, perSecond) {
+  // The stages before count steps of the fits.
+  if (job.kind === "generate" && job.progress.stage.startsWith("generate ")) return `${perSecond.toPrecision(2)} images per second`;
   return perSecond >= 1 ? `${perSecond.toPrecision(2)} per second` : `${(1 / perSecond).toPrecision(2)} s each`;
 }
 
