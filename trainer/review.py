@@ -65,15 +65,20 @@ class ReviewCommands:
         everyone = [row.candidate for row in rows]
         by_id = {row.candidate.candidate_id: row for row in rows if row.state is CandidateState.WAITING}
         order = doubt.ordered(everyone) if asked.doubtful_first else everyone
+        withdrawn = self._store.withdrawals.of(asked.recipe_id)
         waiting = [by_id[one.candidate_id] for one in order if one.candidate_id in by_id]
+        # Nothing comes of a decision about those whose background was withdrawn: they keep nobody from the others.
+        waiting.sort(key=lambda row: row.candidate.provenance.background_id in withdrawn)
         if not waiting:
-            return {"candidate": None, "waiting": 0, "background": None}
+            return {"candidate": None, "waiting": 0, "background": None, "withdrawn": None}
         row = _behind(waiting, asked.after)
         background = self._store.background(row.candidate.provenance.background_id)
+        since = withdrawn.get(background.background_id)
         return {
             "candidate": _shown(row, everyone),
             "waiting": len(waiting),
             "background": background.model_dump(mode="json"),
+            "withdrawn": since.reason if since is not None else None,
         }
 
     def displayed(self, command: Command) -> Result:

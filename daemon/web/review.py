@@ -57,7 +57,8 @@ def following(site: Site, request: Request) -> Answer:
     candidate = parsed(_CANDIDATE, result["candidate"], "candidate")
     background = parsed(_BACKGROUND, result.get("background"), "background")
     return {
-        "candidate": views.candidate_view(site.gallery, candidate, background.image),
+        "candidate": views.candidate_view(site.gallery, candidate, background.image)
+        | {"withdrawn": result.get("withdrawn") or ""},
         "waiting": result.get("waiting", 0),
     }
 

@@ -18,6 +18,9 @@ export async function draw() {
   const prior = state.current.prior;
   $("subject-prior").hidden = !prior;
   if (prior) $("subject-prior").textContent = `Decided before: ${prior.verb}ed${prior.reason ? ` (${prior.reason})` : ""}. A new decision replaces it.`;
+  $("subject-withdrawn").hidden = !view.withdrawn;
+  $("subject-withdrawn").textContent = view.withdrawn
+    && `Its background was withdrawn: ${view.withdrawn}. It is neither learned from, exported nor compared, whatever is decided.`;
   $("scores").replaceChildren(
     ...pair("severity", `${figures(view.severity)} σ`),
     ...pair("size", `${view.box.width} × ${view.box.height} px`),
