@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cell.defects import Candidate, ReviewVerb, Split
+from cell.defects import ReviewVerb, Split
 from cell.errors import GateError, InspectdError
-from cell.models import ManifestItem, SampleKind, TrainingSet
 from cell.store.images import mask_to_label, write_label, write_stack
-from cell.store.layout import StateDir
 from cell.store.learning import LearningStore
+from tests.store.attacks import Scene, forge, last_entry
 from tests.store.helpers import (
     RECIPE,
-    Clock,
     changed_pixels,
     disarm,
     draft_on,
@@ -31,64 +26,6 @@ from tests.store.helpers import (
     raw,
     review,
 )
-
-
-@dataclass
-class Scene:
-    """A store in which `accepted` passed the gate, `waiting` and `rejected` did not, and a set was issued."""
-
-    store: LearningStore
-    state: StateDir
-    accepted: Candidate
-    waiting: Candidate
-    rejected: Candidate
-    manifest: TrainingSet
-
-    def refused_everywhere(self, reason: str = "") -> None:
-        """Assert that neither training nor deployment gets through."""
-        for attempt in (
-            lambda: self.store.gate.issue_training_set(RECIPE),
-            lambda: self.store.gate.verify_training_set(self.manifest),
-            lambda: self.store.gate.verify_training_set_digest(self.manifest.content_digest()),
-        ):
-            with pytest.raises(GateError) as caught:
-                attempt()
-            assert reason in str(caught.value)
-            assert "\n" not in str(caught.value)
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    state = open_state(tmp_path)
-    with LearningStore(state, clock=Clock()) as store:
-        accepted, waiting, rejected, _ = fill(store)
-        review(store, accepted.candidate_id)
-        review(store, rejected.candidate_id)
-        review(store, rejected.candidate_id, ReviewVerb.REJECT)
-        manifest = store.gate.issue_training_set(RECIPE)
-        store.gate.verify_training_set(manifest)
-        yield Scene(store, state, accepted, waiting, rejected, manifest)
-
-
-def last_entry(connection: sqlite3.Connection, kind: str) -> dict[str, str]:
-    connection.row_factory = sqlite3.Row
-    statement = "SELECT * FROM ledger WHERE kind = ? ORDER BY sequence DESC LIMIT 1"
-    row = connection.execute(statement, (kind,)).fetchone()
-    assert row is not None
-    return dict(row)
-
-
-def forge(
-    connection: sqlite3.Connection, kind: str, subject: str, payload: Mapping[str, object], seal: str = ""
-) -> int:
-    """Append an entry as the code would, but for the key."""
-    sequence, before = connection.execute("SELECT sequence, seal FROM ledger ORDER BY sequence DESC LIMIT 1").fetchone()
-    text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
-    at = "2026-03-01T12:00:00.000000+00:00"
-    content = json.dumps([before, sequence + 1, kind, subject, text, at], separators=(",", ":"))
-    guess = seal or hmac.new(b"guess", f"entry\0{content}".encode(), hashlib.sha256).hexdigest()
-    connection.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)", (sequence + 1, kind, subject, text, at, guess))
-    return int(sequence + 1)
 
 
 def test_a_forged_decision_locks_the_gate(scene: Scene) -> None:
@@ -295,78 +232,6 @@ def test_a_planted_candidate_can_not_be_unplanted(scene: Scene) -> None:
         connection.execute("UPDATE candidates SET record = ? WHERE candidate_id = ?", (innocent, planted.candidate_id))
     with pytest.raises(GateError, match="is not what was recorded"):
         scene.store.gate.issue_training_set(RECIPE)
-
-
-def extended(scene: Scene) -> TrainingSet:
-    smuggled = ManifestItem(
-        kind=SampleKind.SYNTHETIC,
-        item_id=scene.waiting.candidate_id,
-        part_id="good-1",
-        defect_class=scene.waiting.defect_class,
-        image_digest=scene.waiting.image.digest,
-        mask_digest=scene.waiting.mask.digest,
-        decision_sequence=1,
-    )
-    return scene.manifest.model_copy(update={"items": (*scene.manifest.items, smuggled)})
-
-
-def test_a_manifest_that_was_altered_is_refused(scene: Scene) -> None:
-    for forged in (
-        extended(scene),
-        scene.manifest.model_copy(update={"reviewed_by_people": False}),
-        scene.manifest.model_copy(update={"seal": "0" * 64}),
-        scene.manifest.model_copy(update={"seal": ""}),
-        scene.manifest.model_copy(update={"manifest_id": "set-0002"}),
-    ):
-        with pytest.raises(GateError, match="only the store can issue one"):
-            scene.store.gate.verify_training_set(forged)
-        with pytest.raises(GateError):
-            scene.store.gate.verify_training_set_digest("0" * 64)
-
-
-def test_a_manifest_put_into_the_database_is_refused(scene: Scene) -> None:
-    bare = extended(scene).model_copy(update={"manifest_id": "set-0777", "seal": ""})
-    content = bare.content_digest()
-    seal = hmac.new(b"guess", f"training-set\0{content}".encode(), hashlib.sha256).hexdigest()
-    forged = bare.model_copy(update={"seal": seal})
-    with raw(scene.state.learning_db) as connection:
-        connection.execute(
-            "INSERT INTO training_sets VALUES (?, ?, ?, ?)", ("set-0777", content, "x", forged.model_dump_json())
-        )
-    with pytest.raises(GateError, match="only the store can issue one"):
-        scene.store.gate.verify_training_set_digest(content)
-    with raw(scene.state.learning_db) as connection:
-        forge(connection, "training-set", "set-0777", {"content": content})
-    scene.refused_everywhere("does not fit")
-
-
-def test_an_issued_set_whose_row_was_altered_or_removed_is_refused(scene: Scene) -> None:
-    content = scene.manifest.content_digest()
-    with raw(scene.state.learning_db) as connection:
-        disarm(connection)
-        connection.execute("UPDATE training_sets SET record = ?", (extended(scene).model_dump_json(),))
-    with pytest.raises(GateError, match="was altered"):
-        scene.store.gate.verify_training_set_digest(content)
-    with pytest.raises(GateError, match="in the store is another"):
-        scene.store.gate.verify_training_set(scene.manifest)
-    with raw(scene.state.learning_db) as connection:
-        connection.execute("UPDATE training_sets SET record = '{}'")
-    with pytest.raises(GateError, match="not readable"):
-        scene.store.gate.verify_training_set_digest(content)
-    with raw(scene.state.learning_db) as connection:
-        connection.execute("DELETE FROM training_sets")
-    with pytest.raises(GateError, match="is not in the store"):
-        scene.store.gate.verify_training_set(scene.manifest)
-    with pytest.raises(GateError, match="unknown here"):
-        scene.store.gate.verify_training_set_digest(content)
-
-
-def test_a_set_of_another_store_is_refused(scene: Scene, tmp_path: Path) -> None:
-    with LearningStore(open_state(tmp_path / "other"), clock=Clock()) as other:
-        review(other, fill(other)[0].candidate_id)
-        foreign = other.gate.issue_training_set(RECIPE)
-    with pytest.raises(GateError, match="only the store can issue one"):
-        scene.store.gate.verify_training_set(foreign)
 
 
 def test_a_forged_display_gives_no_token(scene: Scene) -> None:
