@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from importlib import metadata
 from typing import Any
 
 from cell.clock import utc_now
-from cell.defects import SeedState, Split
-from cell.errors import DataError, ProtocolError
+from cell.defects import Seed, SeedState, Split
+from cell.errors import DataError, GateError, ProtocolError
 from cell.jobs import Job, JobKind, JobState
 from cell.recipes import Recipe
 from cell.settings import Settings
 from cell.store import calibration_files
 from cell.store.calibrations import current, standing
 from cell.store.learning import LearningStore
-from cell.store.limits import warnings
+from cell.store.limits import check_seeds, warnings
 from cell.wire.messages import Command
 from cell.wire.server import Request
 from trainer import arguments
@@ -156,6 +156,7 @@ class Commands:
         if missing:
             raise DataError(f"no seed of {', '.join(missing)} is confirmed; confirm at least three of each class")
         check_plan(asked.control, asked.class_control, recipe, current(self._store, recipe).px_per_mm)
+        _check_enough(recipe, set(asked.classes) or with_seeds, seeds)
         # A job's row tells what was asked, not what was left out.
         special = {"control", "class_control", "randomise", "adapters_from"}
         plan = asked.model_dump(mode="json", include=special, exclude_defaults=True)
@@ -257,6 +258,16 @@ class Commands:
         # The runner's copy is fresher than the row, which is written once a second.
         running = self._runner.running
         return running if running is not None and running.job_id == job.job_id else job
+
+
+def _check_enough(recipe: Recipe, classes: Collection[str], seeds: Sequence[Seed]) -> None:
+    # Told when it is asked, not when the job's turn comes; here it is what was given that lacks, not a decision.
+    try:
+        for one in recipe.defect_classes:
+            if one.name in classes:
+                check_seeds(one, [seed for seed in seeds if seed.defect_class == one.name])
+    except GateError as error:
+        raise DataError(str(error)) from error
 
 
 def _moved(job: Job) -> Result:

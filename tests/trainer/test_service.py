@@ -103,6 +103,8 @@ def test_jobs_are_refused_before_they_are_queued_when_something_is_missing(cell:
     add_seeds(c.store, 1)
     refused(lambda: c.ask("inspectd.generate", recipe_id="disc", per_class=1, classes=["rust"]), -12, "no defect class")
     refused(lambda: c.ask("inspectd.generate", recipe_id="disc", per_class=1), -42, "calibrat")
+    add_calibration(c.store)
+    refused(lambda: c.ask("inspectd.generate", recipe_id="disc", per_class=1), -12, "pit has 1 confirmed seeds")
     refused(lambda: c.ask("inspectd.train", recipe_id="disc"), -40, "")
     assert c.ask("inspectd.jobs")["jobs"] == []
 
