@@ -242,14 +242,16 @@ class Bench:
 
     def _noise(self, name: str) -> dict[str, Any]:
         calibration = self.cells[name].calibration
-        # Real specks of one strength under even light span no range of light that a slope could be had from.
+        # Real specks of one strength under even light span no range of light that a slope could be had from; a dozen
+        # under narrow lamps tell it to a third (two dozen: 0.98), so that it is held against the calibration's own.
         figures = 2 if name == "light" else 1
         ones = {"real": self.real[name], "made": self.told[name], "untold": self.untold.get(name)}
         row: dict[str, Any] = {"unit": "variance (and slope) over the calibration's"}
         for key, value in ones.items():
             row[key] = [round(one, 3) for one in noise_law(value, calibration)[:figures]] if value else None
-        row["made_over_real"] = [round(a / b, 3) for a, b in zip(row["made"], row["real"], strict=True)]
-        return row | {"bound": NOISE, "passed": all(abs(one - 1) <= NOISE for one in row["made_over_real"])}
+        row["made_over_real"] = round(row["made"][0] / row["real"][0], 3)
+        kept = [row["made_over_real"], *row["made"][1:]]
+        return row | {"bound": NOISE, "passed": all(abs(one - 1) <= NOISE for one in kept)}
 
     def _light(self) -> dict[str, Any]:
         exponent, between = light_exponent(self.told["light"], self.cells["light"].light(), self.told["base"])
