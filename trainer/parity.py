@@ -49,13 +49,9 @@ def check(
     try:
         for sample in real:
             tensor = model.preprocessing.apply(sample.stack)
-            shape = (tensor.shape[0], tensor.shape[1], tensor.shape[2])
-            if shape not in engines:
-                # One at a time: an engine may hold most of a small accelerator's memory.
-                _close(engines)
-                engines[shape] = load_engine(settings, onnx_file, shape)
-                name = f"{engines[shape].name} {engines[shape].provider}"
-            exported = engines[shape].infer(tensor)
+            engine = _loaded(engines, settings, onnx_file, (tensor.shape[0], tensor.shape[1], tensor.shape[2]))
+            name = f"{engine.name} {engine.provider}"
+            exported = engine.infer(tensor)
             with torch.inference_mode():
                 probability, score = (out[0].numpy() for out in model.network(torch.from_numpy(tensor)[None]))
             probability_difference = max(
@@ -73,6 +69,14 @@ def check(
         verdict_flips=flips,
         passed=flips == 0 and max(probability_difference, score_difference) <= tolerance,
     )
+
+
+def _loaded(engines: dict[InputShape, Engine], settings: EngineSettings, onnx_file: Path, shape: InputShape) -> Engine:
+    if shape not in engines:
+        # One at a time: an engine may hold most of a small accelerator's memory.
+        _close(engines)
+        engines[shape] = load_engine(settings, onnx_file, shape)
+    return engines[shape]
 
 
 def _close(engines: dict[InputShape, Engine]) -> None:
