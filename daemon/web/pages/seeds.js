@@ -6,7 +6,7 @@ import { begin, beginChange, easel, endChange, exported, filled, grow, move, pla
 import { address, fit, outlines } from "./frame.js";
 import { showLacks } from "./lacks.js";
 import { put } from "./pictures.js";
-import { mapOf, paintMap } from "./wand.js";
+import { mapOf, showMap } from "./wand.js";
 
 const canvas = $("mask");
 const heat = $("heat");
@@ -177,21 +177,12 @@ function only(region) {
 }
 
 // ---- the anomaly: what the wand follows
-
 const anomalyMap = () => mapOf(current(), state.recipe, easel.view);
 
 async function drawHeat() {
   heat.hidden = !state.heated;
-  if (!state.heated || !current()) return;
   const seed = current();
-  try {
-    const map = await anomalyMap();
-    if (current() !== seed) return;
-    paintMap(heat, map);
-    notice(map.kind === "contrast" ? "There is no background model yet: contrast against the surroundings is shown instead of anomaly." : "", "hint");
-  } catch (error) {
-    notice(error.message);
-  }
+  if (state.heated && seed) await showMap(heat, anomalyMap(), () => current() === seed);
 }
 
 async function wand(point, value) {

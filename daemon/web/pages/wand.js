@@ -1,5 +1,7 @@
 // What the wand follows: how unlike good parts each pixel of a window is, as the server measured it.
 
+import { notice } from "./common.js";
+
 let known = { key: "", map: null };
 
 // Resolves with {x, y, width, height, values, kind}: linear, 1 at the window's peak; kind is "anomaly", or "contrast" where
@@ -23,7 +25,19 @@ export async function mapOf(seed, recipe, view) {
   return known.map;
 }
 
-export function paintMap(canvas, map) {
+// Paints a map once it is there, when it is still wanted then.
+export async function showMap(canvas, asked, wanted) {
+  try {
+    const map = await asked;
+    if (!wanted()) return;
+    paint(canvas, map);
+    notice(map.kind === "contrast" ? "There is no background model yet: contrast against the surroundings is shown instead of anomaly." : "", "hint");
+  } catch (error) {
+    notice(error.message);
+  }
+}
+
+function paint(canvas, map) {
   Object.assign(canvas, { width: map.width, height: map.height });
   const ink = canvas.getContext("2d");
   const picture = ink.createImageData(map.width, map.height);
