@@ -89,15 +89,8 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
     :raises JobCancelled: when `cancelled` says so.
     """
     classes = request.classes or recipe.class_names
-    if not backgrounds:
-        raise DataError("there are no backgrounds to generate on; run harvest first")
-    check_plan(request.control, request.class_control, recipe, calibration.px_per_mm)
-    # Classes that only come along with another's need seeds and adapters too.
-    beside = {name for own in classes for name in request.control_of(own).together}
-    needed = (*classes, *sorted(beside - set(classes)))
-    scene = Scene(recipe, calibration, _by_class(seeds, needed), tuple(backgrounds))
-    check_pictures(scene)
-    check_grounds(request, needed, scene.backgrounds)
+    needed = _needed(request, classes)
+    scene = _checked(request, seeds, backgrounds, calibration, recipe, needed)
     arm = _arm(request, scene, workdir, base, checkpoint)
     looks = {name: [look_at(seed, scene) for seed in scene.seeds[name]] for name in needed}
     measured(scene, looks)
@@ -117,9 +110,32 @@ def make_candidates(  # noqa: PLR0913 (the one entry; half of it is keyword-only
         yield _randomised(draft, scene, request, index, spread) if spread is not None else draft
         done += 1
         pace = (done - skip) / max(time.monotonic() - started, 1e-9)
-        left = (total - done) / pace
-        stage = f"generate {request.arm}"
+        left, stage = (total - done) / pace, f"generate {request.arm}"
         progress(Progress(stage=stage, done=done, total=total, seconds_left=left, per_second=pace))
+
+
+def _needed(request: GenerateRequest, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the classes that seeds and adapters are needed of: those that only come along with another's too."""
+    beside = {name for own in classes for name in request.control_of(own).together}
+    return (*classes, *sorted(beside - set(classes)))
+
+
+def _checked(
+    request: GenerateRequest,
+    seeds: Sequence[SeedSample],
+    backgrounds: Sequence[BackgroundSample],
+    calibration: Calibration,
+    recipe: Recipe,
+    needed: tuple[str, ...],
+) -> Scene:
+    """Return what is generated from and on, all that can be refused beforehand being refused. Raises `DataError`."""
+    if not backgrounds:
+        raise DataError("there are no backgrounds to generate on; run harvest first")
+    check_plan(request.control, request.class_control, recipe, calibration.px_per_mm)
+    scene = Scene(recipe, calibration, _by_class(seeds, needed), tuple(backgrounds))
+    check_pictures(scene)
+    check_grounds(request, needed, scene.backgrounds)
+    return scene
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -207,22 +207,29 @@ class Maker:
         look, soft, severity, relative = found
         if taken is not None and (taken[shape.window] & (soft > 0)).any():
             return "no place"
-        made = compose(
-            window,
-            look.contrast,
-            soft,
-            scene.calibration,
-            scene.recipe.bit_depth,
-            rng,
-            texture_kept=look.texture_kept,
-            noise_share=look.noise_share,
-            surface=under_defect(window, soft, background.allowed[shape.window], look.lay_kept, scene.recipe.bit_depth),
-        )
+        made = self._composed(window, look, soft, background.allowed[shape.window], rng)
         if reason := _broken(made, shape):
             return reason
         parameters = self._parameters(name, made, shape, relative, told)
         parameters = parameters.model_copy(update=self._asked_and_made(kept, asked, shape, made, severity))
         return Made(shape, made, self._provenance(background, kept, shape, parameters, how), relative)
+
+    def _composed(
+        self, window: Stack, look: Appearance, soft: NDArray[np.float32], allowed: Mask, rng: np.random.Generator
+    ) -> Composite:
+        calibration, bits = self._scene.calibration, self._scene.recipe.bit_depth
+        surface = under_defect(window, soft, allowed, look.lay_kept, bits)
+        return compose(
+            window,
+            look.contrast,
+            soft,
+            calibration,
+            bits,
+            rng,
+            texture_kept=look.texture_kept,
+            noise_share=look.noise_share,
+            surface=surface,
+        )
 
     def _contrast(
         self,
