@@ -7,7 +7,7 @@ other. Here instants are what the test makes them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,6 +130,33 @@ def _shared_out(wanted: Recipe, others: Mapping[str, int]) -> Recipe:
     return wanted.model_copy(update={"channels": tuple(channels)})
 
 
+def _rig(
+    wanted: Recipe,
+    light_of: Callable[[SimulatedCamera], Light] | None,
+    others: Sequence[str],
+    lights: int,
+    clock: StandingTime,
+) -> tuple[Rig, dict[str, SimulatedCamera]]:
+    """Return simulated cameras on one trigger line, and the rig they stand in."""
+    cameras = {
+        role: SimulatedCamera(
+            EmulatedCell(PlateProduct(lights)), hang_s=1.0, trigger="line", mark_frames=True, clock=clock
+        )
+        for role in (FIRST_CAMERA, *others)
+    }
+    camera = cameras[FIRST_CAMERA]
+    light = light_of(camera) if light_of else SimulatedLight(wanted.channel_names, camera.stage.illuminate)
+    rig = Rig(
+        camera=camera,
+        light=light,
+        present=camera.stage.present,
+        emulated=True,
+        others={role: other for role, other in cameras.items() if role != FIRST_CAMERA},
+        on_line=frozenset(cameras),
+    )
+    return rig, cameras
+
+
 @contextmanager
 def standing_line(
     folder: Path,
@@ -152,22 +179,7 @@ def standing_line(
     scratch.mkdir()
     accepting_model(StateDir.create(settings.state_dir), wanted, scratch)
     clock = StandingTime()
-    cameras = {
-        role: SimulatedCamera(
-            EmulatedCell(PlateProduct(lights)), hang_s=1.0, trigger="line", mark_frames=True, clock=clock
-        )
-        for role in (FIRST_CAMERA, *(others or {}))
-    }
-    camera = cameras[FIRST_CAMERA]
-    light = light_of(camera) if light_of else SimulatedLight(wanted.channel_names, camera.stage.illuminate)
-    rig = Rig(
-        camera=camera,
-        light=light,
-        present=camera.stage.present,
-        emulated=True,
-        others={role: other for role, other in cameras.items() if role != FIRST_CAMERA},
-        on_line=frozenset(cameras),
-    )
+    rig, cameras = _rig(wanted, light_of, tuple(others or {}), lights, clock)
     daemon = Daemon(settings, lambda _: rig, clock.now)
     daemon.start()
     codes: list[int] = []
