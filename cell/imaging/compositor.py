@@ -74,7 +74,7 @@ def compose(  # noqa: PLR0913 (all of it makes one picture)
     smooth = original - fine
     signal = log_contrast.apply(smooth, contrast * soft, bit_depth)
     kept = 1.0 - soft * np.float32(1.0 - texture_kept)
-    synthetic = np.empty_like(signal)
+    synthetic, textures = np.empty_like(signal), np.empty_like(signal)
     for index, channel in enumerate(calibration.channels):
         variance = noise.sigma_dn(channel.noise, signal[index]) ** 2
         law = np.sqrt(variance / noise.sigma_dn(channel.noise, smooth[index]) ** 2)
@@ -86,21 +86,40 @@ def compose(  # noqa: PLR0913 (all of it makes one picture)
         mean = np.clip(signal[index], 0, channel.noise.saturation_dn)
         fresh = noise.sample(channel.noise, mean, rng) - mean
         low = ndimage.gaussian_filter(fresh, np.sqrt(2) * _FINE_SIGMA, mode="reflect")
-        synthetic[index] = signal[index] + share * fine[index] + missing * fresh - (missing - coarse) * low
+        textures[index] = share * fine[index]
+        synthetic[index] = signal[index] + textures[index] + missing * fresh - (missing - coarse) * low
     top = float((1 << bit_depth) - 1)
     rounded = np.rint(np.clip(synthetic, 0, top)).astype(background.dtype)
     pixels = np.where(support, rounded, background)
-    return _measured(background, pixels, synthetic, support, calibration, top)
+    mask = changed(_expected(background, signal, textures), support, background, calibration)
+    return _measured(background, pixels, synthetic, support, mask, calibration, top)
+
+
+def _expected(background: Stack, signal: Maps, textures: Maps) -> Maps:
+    """Return by how much a defect changes the pixels, (K, h, w) DN, without the fresh noise.
+
+    Texture that a defect takes away has the background's own noise in it, and is smoothed first, which lowers
+    independent noise by the factor 1 / (2 sigma sqrt(pi)); what the light does is free of noise as it is, and smoothed
+    it would be a pixel wider than it is.
+    """
+    original = background.astype(np.float32)
+    fine = log_contrast.fine_texture(original, _FINE_SIGMA)
+    smoothing = (0, _SEEN_SMOOTHING, _SEEN_SMOOTHING)
+    change: Maps = signal - (original - fine) + ndimage.gaussian_filter(textures - fine, smoothing, mode="nearest")
+    return change
 
 
 def _measured(
-    background: Stack, pixels: Stack, synthetic: Maps, support: Mask, calibration: Calibration, top: float
+    background: Stack,
+    pixels: Stack,
+    synthetic: Maps,
+    support: Mask,
+    mask: Mask,
+    calibration: Calibration,
+    top: float,
 ) -> Composite:
     change = pixels.astype(np.float32) - background.astype(np.float32)
-    sigma = np.stack(
-        [noise.sigma_dn(c.noise, b) for c, b in zip(calibration.channels, background, strict=True)]
-    ).astype(np.float32)
-    mask = changed(change / sigma, support)
+    sigma = _sigma(background, calibration)
     clipped: Mask = ((synthetic < -0.5) | (synthetic > top + 0.5)).any(axis=0)  # type: ignore[assignment]
     return Composite(
         pixels=pixels,
@@ -111,16 +130,21 @@ def _measured(
     )
 
 
-def changed(change: Maps, support: Mask) -> Mask:
-    """Return where a change stands out of the noise, (h, w) bool, inside `support`.
+def _sigma(background: Stack, calibration: Calibration) -> Maps:
+    sigmas = [noise.sigma_dn(one.noise, pixels) for one, pixels in zip(calibration.channels, background, strict=True)]
+    return np.stack(sigmas).astype(np.float32)
 
-    :param change: (K, h, w) float32 in noise sigmas. It is smoothed first, which lowers independent noise by the factor
-        1 / (2 sigma sqrt(pi)); holes are filled and specks below a tenth of the largest region dropped. In a wide
-        support what most of its neighbourhood does counts too: a texture that replaces another passes through it now
-        and then, and is no less a change there.
+
+def changed(change: Maps, support: Mask, background: Stack, calibration: Calibration) -> Mask:
+    """Return where a change would stand out of the sensor's noise, (h, w) bool, inside `support`.
+
+    Holes are filled and specks below a tenth of the largest region dropped. In a wide support what most of its
+    neighbourhood does counts too: a texture that replaces another passes through it now and then, and is no less a
+    change there.
+
+    :param change: (K, h, w) float32 DN, without noise.
     """
-    smooth = ndimage.gaussian_filter(change, (0, _SEEN_SMOOTHING, _SEEN_SMOOTHING), mode="nearest")
-    strength = np.sqrt((smooth**2).mean(axis=0))
+    strength = np.sqrt(((change / _sigma(background, calibration)) ** 2).mean(axis=0))
     seen = ndimage.binary_closing(strength > VISIBLE_SIGMA, iterations=2) & support
     seen |= _mostly(seen, support)
     seen = ndimage.binary_fill_holes(seen) & support

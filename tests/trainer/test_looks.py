@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -10,7 +11,8 @@ from cell.frames import Stack
 from cell.imaging import noise
 from tests.trainer.generate_support import CALIBRATION, NOISE, RECIPE
 from trainer.generate.base import Scene, SeedSample
-from trainer.generate.looks import Look, look_at
+from trainer.generate.looks import Look, course_of, look_at, render
+from trainer.generate.outlines import signed_distance
 
 SIDE, LEVELS = 81, (1500.0, 1100.0)
 
@@ -40,3 +42,12 @@ def test_the_edge_of_an_even_speck_is_no_texture() -> None:
     assert np.mean([spread(look) for look in looks]) < 0.004
     textured = [speck(number, texture=0.1) for number in range(3)]
     assert min(spread(look) for look in textured) > 0.04
+
+
+def test_a_pore_of_few_pixels_is_not_clear_at_its_rim() -> None:
+    rows, columns = np.mgrid[:21, :21] - 10
+    distance = signed_distance(np.hypot(rows, columns) < 4.6)
+    course = course_of(np.where(distance > 0, -0.6, 0.0)[None].astype(np.float32), distance)
+    shown = render(course, distance)[0]
+    assert shown[distance > 0].max() < -0.45
+    assert course[0, 0] == pytest.approx(-0.3, abs=0.1)  # half of it on the outline itself

@@ -30,8 +30,8 @@ _MARGIN = 12
 COARSEST = 5.0
 #: Pixels below the outline that are its rim, and how many of anything are needed to measure it.
 _RIM, _FEWEST = 2, 12
-#: Point spreads that an edge reaches to either side, and the point spread of an ordinary lens, pixels.
-_EDGE_SIGMAS, _USUAL_PX = 2.3, 0.7
+#: Point spreads that an edge reaches to either side.
+_EDGE_SIGMAS = 2.3
 #: Variance of a texture over the sensor's noise below which there is none to speak of.
 TEXTURE_ABOVE_NOISE = 0.1
 #: Where its variance is that many times the usual one a surface has a mark on it; so many pixels are needed to tell.
@@ -233,10 +233,13 @@ def course_of(log: Maps, distance: NDArray[np.float32]) -> NDArray[np.float32]:
     index = np.minimum((depth_of(distance)[inside] * BINS).astype(np.intp), BINS - 1)
     count = np.bincount(index, minlength=BINS)
     course = np.stack([np.bincount(index, weights=c[inside], minlength=BINS) / np.maximum(count, 1) for c in log])
-    # Empty bins of small masks take their neighbour's value.
-    for position in range(1, BINS):
-        if count[position] == 0:
-            course[:, position] = course[:, position - 1]
+    filled = np.flatnonzero(count)
+    if filled.size:
+        # Empty bins of small masks take their neighbour's value, those before the first go to half of it: the outermost
+        # pixels of a pore lie half a pixel below its outline, and there an edge has half its height.
+        first, places = int(filled[0]), np.arange(BINS)
+        course = course[:, filled[np.maximum(np.searchsorted(filled, places, side="right") - 1, 0)]]
+        course = course * np.where(places < first, 0.5 + 0.5 * (places + 0.5) / (first + 0.5), 1.0)
     return course.astype(np.float32)
 
 
@@ -251,9 +254,12 @@ def sensor_noise(stack: Stack, scene: Scene) -> Maps:
 
 
 def _edge_px(seed: SeedSample, scene: Scene) -> int:
-    """Return how many pixels below a drawn-in outline its edge reaches behind the lens that took the seed."""
+    """Return how many pixels below a drawn-in outline its edge reaches behind the lens that took the seed.
+
+    Of a lens that nobody measured no more than the rim: an ordinary lens' edge would cost small pores their texture.
+    """
     spreads = seed.psf_px or tuple(channel.psf_sigma_px for channel in scene.calibration.channels)
-    return 1 + math.ceil(_EDGE_SIGMAS * (max(spreads) or _USUAL_PX))
+    return 1 + math.ceil(_EDGE_SIGMAS * max(spreads)) if max(spreads) > 0 else _RIM
 
 
 def _core(mask: Mask, edge_px: int) -> Mask:
