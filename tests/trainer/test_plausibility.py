@@ -163,7 +163,7 @@ def test_a_copy_of_a_seed_is_told_wherever_it_is_put(judge: Judge, looks: Mappin
         copy = replace(genuine[0], stack=stack, mask=mask, support=mask, regions=())
         assert copy.defect_class == "pit"
         scores = judge.scores(copy, background)[0]
-        assert scores["memorised"] < 0.25 < min(usual)
+        assert scores["memorised"] < 0.15 < min(usual)  # where doubt is whole
         assert scores["doubt"] > 0.5
 
 
