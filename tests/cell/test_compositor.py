@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import pytest
@@ -159,10 +160,10 @@ def test_clipping_is_told() -> None:
 def test_what_does_not_belong_together_is_refused() -> None:
     pixels, random = background(8), np.random.default_rng(0)
     zeros = np.zeros(pixels.shape, np.float32)
-    shares = {"texture_kept": 1.0, "noise_share": 0.0}
+    put = partial(compose, pixels, bit_depth=8, rng=random, texture_kept=1.0, noise_share=0.0)
     with pytest.raises(DataError, match="support is empty"):
-        compose(pixels, zeros, np.zeros((SIDE, SIDE), np.float32), calibration(8), 8, random, **shares)
+        put(zeros, np.zeros((SIDE, SIDE), np.float32), calibration(8))
     with pytest.raises(DataError, match="calibrate again"):
-        compose(pixels, zeros, disc(9), calibration(8, channels=2), 8, random, **shares)
+        put(zeros, disc(9), calibration(8, channels=2))
     with pytest.raises(DataError, match="belong together"):
-        compose(pixels, zeros[:, :-1], disc(9), calibration(8), 8, random, **shares)
+        put(zeros[:, :-1], disc(9), calibration(8))

@@ -10,7 +10,7 @@ from cell.defects import Split
 from cell.frames import StoredStack
 from cell.store.learning import LearningStore
 from tests.store.helpers import open_state
-from tests.trainer.test_importing import RECIPE, grey, own, save
+from tests.trainer.layouts import RECIPE, grey, own, save
 from trainer.importing import FolderImport, Wishes
 
 
